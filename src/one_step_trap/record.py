@@ -1,0 +1,108 @@
+"""What a chapter records while it runs: numbers for its prose, figures, and verdicts on claims.
+
+MyST-NB's ``glue`` stores a value in a notebook by an output with a ``scrapbook`` entry in its metadata. The functions here
+emit the same outputs without importing myst_nb, so that a chapter also runs where only this library is installed (Colab, plain
+Jupyter). The build reads them back from the executed notebook (:mod:`one_step_trap.claims`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from one_step_trap.claims import CLAIM_MIME, Claim, Verdict
+from one_step_trap.errors import BookError
+from one_step_trap.figures import source_of, to_svg
+from one_step_trap.stats import Interval
+from one_step_trap.validate import check_real
+
+HIDDEN = "application/papermill.record/"
+"""Prefix that tells MyST-NB (and every front end) to store an output without showing it."""
+
+
+def emit(name: str, bundle: dict[str, Any], *, hidden: bool) -> None:
+    """Store a mime bundle under ``name`` in the notebook, shown in place or hidden."""
+    prefix = HIDDEN if hidden else ""
+    display(
+        {prefix + mime: data for mime, data in bundle.items()},
+        raw=True,
+        metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
+    )
+
+
+def number(name: str, value: Any, spec: str = ".3g") -> str:
+    """Record a number for the prose, formatted by ``spec``; a role {glue:text} with this ``name`` shows it.
+
+    An :class:`~one_step_trap.stats.Interval` is recorded three times: ``name`` (the value), ``name-low``/``name-high`` and,
+    ready for prose, ``name-ci`` ("0.265 [0.260, 0.270]"). Returns the text recorded under ``name``.
+    """
+    if isinstance(value, Interval):
+        low, high = (format(end, spec) for end in (value.low, value.high))
+        for part, text in (("-low", low), ("-high", high), ("-ci", f"{value.value:{spec}} [{low}, {high}]")):
+            emit(name + part, {"text/plain": text}, hidden=True)
+        value = value.value
+    text = value if isinstance(value, str) else format(float(value) if "d" not in spec else int(value), spec)
+    emit(name, {"text/plain": text}, hidden=True)
+    return text
+
+
+def figure(name: str, drawing: Figure | str, *, alt: str = "", made_by: Callable[..., Any]) -> None:
+    """Show a figure and record it under ``name``, with a link to the function that made it.
+
+    ``drawing`` is a matplotlib figure (``alt`` is then required: one or two sentences with the finding) or, for a figure that
+    can be played with, a piece of HTML.
+    """
+    body = drawing if isinstance(drawing, str) else to_svg(drawing, alt)
+    module, function = source_of(made_by)
+    page = f"../_modules/{module.replace('.', '/')}.html#{function}"
+    link = f'<p class="ost-source">Drawn by <a href="{page}"><code>{module}.{function}</code></a></p>'
+    emit(name, {"text/html": f'<div class="ost-figure-box">{body}{link}</div>', "text/plain": alt}, hidden=False)
+
+
+def judge(holds: bool, *, fails: bool | None = None, when: str = "") -> Verdict:
+    """Turn the outcome of a rule into a verdict.
+
+    ``holds``: the measurement meets the rule written down beforehand. ``fails``: it meets the opposite (default: ``not
+    holds``). Neither: the verdict is "open". ``when``: the condition under which it holds, if it does not hold everywhere.
+    """
+    fails = (not holds) if fails is None else fails
+    if holds and fails:
+        raise BookError("a claim cannot both hold and fail: check the rule")
+    if holds:
+        return "holds when" if when else "holds"
+    return "does not hold" if fails else "open"
+
+
+def claim(
+    id: str,
+    measured: Interval | tuple[float, float, float, int],
+    *,
+    unit: str,
+    verdict: Verdict,
+    rule: str,
+    condition: str = "",
+    figure: str = "",
+) -> Claim:
+    """Record the verdict on one row of the ledger.
+
+    ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
+    fixed before looking; ``condition`` is required for "holds when" and says when. ``figure`` is the label of the figure.
+    Its value and verdict can be quoted in prose under the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
+    """
+    value, low, high, n = Interval(*measured)
+    for label, end in (("value", value), ("low", low), ("high", high)):
+        check_real(end, f"{label} of claim {id}")
+    if not (low <= value <= high or math.isclose(low, value) or math.isclose(value, high)):
+        raise BookError(f"claim {id}: the value {value:g} lies outside its interval [{low:g}, {high:g}]")
+    row = Claim(id=id, value=float(value), low=float(low), high=float(high), unit=unit, n=int(n), verdict=verdict,
+                condition=condition, rule=rule, figure=figure)
+    emit(f"claim:{id}", {CLAIM_MIME: row.model_dump(), "text/plain": row.summary()}, hidden=True)
+    number(f"{id}.value", row.value)
+    number(f"{id}.interval", f"[{row.low:.3g}, {row.high:.3g}]")
+    number(f"{id}.verdict", row.verdict)
+    print(f"{id}: {row.summary()}")
+    return row
