@@ -1,0 +1,93 @@
+# The pipeline of the book. `make book` runs it (one_step_trap.book.build); by hand: snakemake --cores all
+#
+# Each job carries a fingerprint of the *contents* it depends on (the notebook, the modules it imports, its data) as a
+# parameter. Snakemake re-runs a job when its fingerprint changes, so an edit in src/ re-runs the chapters that import it.
+import sys
+from pathlib import Path
+
+from one_step_trap.book import plan, sweeps
+
+ROOT = Path(workflow.basedir)
+CHAPTERS = plan.chapters(ROOT)
+PYTHON = sys.executable
+EXECUTED = "_build/executed"
+
+
+rule book:
+    input:
+        "_build/site.json",
+    default_target: True
+
+
+rule execute:
+    input:
+        lambda wildcards: [str(path.relative_to(ROOT)) for path in plan.inputs(ROOT, wildcards.chapter)],
+    output:
+        f"{EXECUTED}/{{chapter}}.ipynb",
+    log:
+        "_build/logs/{chapter}.log",
+    benchmark:
+        "_build/benchmarks/{chapter}.tsv"
+    params:
+        digest=lambda wildcards: plan.digest(ROOT, wildcards.chapter),
+    shell:
+        "{PYTHON} -m one_step_trap.book.execute chapters/{wildcards.chapter}.ipynb {output} --log {log}"
+
+
+rule ledger:
+    input:
+        expand(f"{EXECUTED}/{{chapter}}.ipynb", chapter=CHAPTERS),
+    output:
+        "_build/claims.json",
+    params:
+        digest=plan.digest_of(ROOT, [ROOT / "src/one_step_trap/claims.toml", ROOT / "src/one_step_trap/claims.py"]),
+    shell:
+        "{PYTHON} -m one_step_trap.book.collect --output {output} {input}"
+
+
+rule site:
+    input:
+        "_build/claims.json",
+        expand(f"{EXECUTED}/{{chapter}}.ipynb", chapter=CHAPTERS),
+        [str(path.relative_to(ROOT)) for path in plan.page_sources(ROOT)],
+    output:
+        "_build/site.json",
+    log:
+        "_build/logs/site.log",
+    params:
+        digest=plan.digest_of(ROOT, plan.page_sources(ROOT)),
+    shell:
+        "{PYTHON} -m one_step_trap.book.site --executed {EXECUTED} --benchmarks _build/benchmarks"
+        " --target _build/html --stamp {output} --log {log}"
+
+
+# The long studies. Never part of `make book`: their results are kept in data/ with their provenance.
+# One job is one independent part of a study, so that a cluster's executor can take them.
+rule sweep_part:
+    output:
+        "_build/sweeps/{study}/{part}.csv",
+    wildcard_constraints:
+        study=r"\d\d-[^/]+/[^/]+",
+        part=r"\d+",
+    params:
+        digest=lambda wildcards: plan.digest_of(ROOT, sweeps.sources(ROOT, wildcards.study)),
+    shell:
+        "{PYTHON} -m one_step_trap.book.sweeps part {wildcards.study} {wildcards.part} {output}"
+
+
+rule sweep_table:
+    input:
+        lambda wildcards: expand(
+            "_build/sweeps/{study}/{part}.csv", study=wildcards.study, part=range(sweeps.parts(wildcards.study))
+        ),
+    output:
+        touch("_build/sweeps/{study}.done"),
+    wildcard_constraints:
+        study=r"\d\d-[^/]+/[^/]+",
+    shell:
+        "{PYTHON} -m one_step_trap.book.sweeps table {wildcards.study} {input}"
+
+
+rule sweep:
+    input:
+        expand("_build/sweeps/{study}.done", study=config["study"].split(",") if "study" in config else list(sweeps.STUDIES)),

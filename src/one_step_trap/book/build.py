@@ -1,0 +1,67 @@
+"""``make book`` and ``make sweep``: run the pipeline, one at a time, and say where the result is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from one_step_trap.book.execute import ENVIRONMENT
+
+app = typer.Typer(add_completion=False, help="Build the book.")
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the build folder; a second build waits. The kernel frees the lock when its holder dies, even by kill -9."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another build is running in this folder; waiting for it", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def snakemake(targets: Sequence[str], options: Sequence[str] = ()) -> int:
+    """Run Snakemake on the Snakefile here; our own lock replaces its lock files, which a killed build would leave behind."""
+    command = [
+        sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "--rerun-incomplete", "--keep-going",
+        "--quiet", "all", *options, "--", *targets,
+    ]  # fmt: skip
+    return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=False).returncode
+
+
+@app.command()
+def book() -> None:
+    """Execute every chapter whose inputs changed, build the HTML, print the path of its start page."""
+    stamp, html = Path("_build/site.json"), Path("_build/html/index.html")
+    with only_one(Path("_build")):
+        if not html.exists():
+            stamp.unlink(missing_ok=True)  # somebody removed the site: build it again
+        if snakemake(["book"]) != 0:
+            kept = f" The last good build is still at {html}." if html.exists() else ""
+            raise SystemExit(f"make book: stopped, see the error above.{kept}")
+        start = json.loads(stamp.read_text(encoding="utf-8"))["start"]
+    print(f"The book is built. Start page: {Path(start).absolute()}")
+
+
+@app.command()
+def sweep(study: Annotated[list[str] | None, typer.Argument(help="studies to run (default: all)")] = None) -> None:
+    """Run the long studies whose tables are kept in data/."""
+    options = ["--config", f"study={','.join(study)}"] if study else []
+    with only_one(Path("_build")):
+        raise SystemExit(snakemake(["sweep"], options))
+
+
+if __name__ == "__main__":
+    app()

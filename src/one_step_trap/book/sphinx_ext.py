@@ -1,0 +1,155 @@
+"""Sphinx extension of the book: the ledger page, the status page, and plain-text docstrings.
+
+The ledger is made from the outputs of the chapters as Sphinx sees them, so it is right both after ``make book`` and after
+``jupyter-book build .`` by hand. Execution must be over when the tables are made; they are therefore filled in when pages
+are written (``doctree-resolved``), from the glue data that MyST-NB has stored for each notebook.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.ext.glue.crossref import read_glue_cache
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from one_step_trap.claims import CLAIM_MIME, Claim, ledger, parse
+
+
+class LedgerTable(nodes.General, nodes.Element):
+    """Placeholder for the table of claims."""
+
+
+class StatusTable(nodes.General, nodes.Element):
+    """Placeholder for the table of run times and versions."""
+
+
+class LedgerDirective(SphinxDirective):
+    """``{claims-ledger}``: every claim that the chapters recorded, with number, interval and verdict."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a placeholder, filled in once every chapter has been read."""
+        return [LedgerTable()]
+
+
+class StatusDirective(SphinxDirective):
+    """``{book-status}``: run time and memory of each chapter, versions, commit."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a placeholder, filled in once every chapter has been read."""
+        return [StatusTable()]
+
+
+def notebooks(app: Sphinx) -> list[str]:
+    """Return the documents that are notebooks, in the order of the book."""
+    return [doc for doc in sorted(app.env.found_docs) if str(app.env.doc2path(doc)).endswith(".ipynb")]
+
+
+def recorded(app: Sphinx) -> dict[str, list[Claim]]:
+    """Return the claims in each notebook's glue data."""
+    found = {}
+    for doc in notebooks(app):
+        glue = read_glue_cache(app.env.mystnb_config.output_folder, doc)  # type: ignore[attr-defined]
+        bundles = [out["data"] for key, out in glue.items() if key.startswith("claim:")]
+        found[Path(doc).name] = [parse(bundle[CLAIM_MIME]) for bundle in bundles]
+    return found
+
+
+def card(app: Sphinx, row: dict[str, Any], here: str) -> nodes.Element:
+    """Return one claim as a card: statement, number, verdict, rule, where to read more."""
+    verdict = row["verdict"]
+    box = nodes.container(classes=["ost-claim", "ost-" + verdict.replace(" ", "-")], ids=[f"claim-{row['id']}"])
+    head = nodes.paragraph(classes=["ost-claim-head"])
+    head += nodes.inline(verdict, verdict, classes=["ost-verdict"])
+    head += nodes.Text(" ")
+    head += nodes.strong(row["statement"], row["statement"])
+    box += head
+    if row["condition"]:
+        box += nodes.paragraph("", f"It {'holds' if 'holds' in verdict else 'is so'} {row['condition']}." if verdict == "holds when"
+                               else row["condition"].capitalize() + ".")  # fmt: skip
+    exact = row["low"] == row["high"]
+    interval = "" if exact else f", 95% interval [{row['low']:.3g}, {row['high']:.3g}]"
+    repetitions = "computed exactly" if exact and row["n"] == 1 else f"n = {row['n']:,}"
+    measured = nodes.paragraph()
+    measured += nodes.strong("", f"{row['value']:.3g}")
+    measured += nodes.Text(f" {row['unit']}{interval} ({repetitions})")
+    box += measured
+    box += nodes.paragraph("", f"Rule fixed before looking: {row['rule']}", classes=["ost-small"])
+    foot = nodes.paragraph(classes=["ost-small"])
+    foot += nodes.literal("", row["id"])
+    foot += nodes.Text(f" · said by {row['source']} · tested by {row['tested']} · ")
+    doc = next(name for name in notebooks(app) if Path(name).name == row["chapter"])
+    anchor = f"#{row['figure']}" if row["figure"] else ""
+    title = app.env.titles[doc].astext()
+    uri = app.builder.get_relative_uri(here, doc) + anchor
+    foot += nodes.reference("", f"{title}{', the figure' if anchor else ''}", refuri=uri, internal=True)
+    if verdict != row["expected"]:
+        foot += nodes.Text(" · ")
+        foot += nodes.emphasis("", f"we had expected: {row['expected']}")
+    box += foot
+    return box
+
+
+def table(header: list[str], rows: list[list[str]]) -> nodes.table:
+    """Return a plain table."""
+    group = nodes.tgroup("", *[nodes.colspec(colwidth=1) for _ in header], cols=len(header))
+
+    def line(cells: list[str]) -> nodes.row:
+        return nodes.row("", *[nodes.entry("", nodes.paragraph("", cell)) for cell in cells])
+
+    group += nodes.thead("", line(header))
+    group += nodes.tbody("", *[line(cells) for cells in rows])
+    return nodes.table("", group, classes=["ost-table"])
+
+
+def status_nodes(app: Sphinx) -> list[nodes.Node]:
+    """Return the status page: from the build's own record, or (built by hand) from MyST-NB's run times."""
+    path = Path(app.srcdir) / "status.json"
+    if not path.exists():
+        rows = []
+        for doc in notebooks(app):
+            data = app.env.nb_metadata[doc].get("exec_data") or {}  # type: ignore[attr-defined]
+            rows.append([Path(doc).name, f"{data.get('runtime') or 0:.0f} s", "not measured"])
+        return [table(["Chapter", "Run time", "Memory"], rows)]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    shown = [
+        [row["chapter"], *(f"{value:,.0f} {unit}" if value is not None else "not measured"
+                           for value, unit in ((row["seconds"], "s"), (row["memory_mb"], "MB")))]
+        for row in record["chapters"]
+    ]  # fmt: skip
+    versions = [[name, version] for name, version in {"python": record["python"], **record["versions"]}.items()]
+    about = nodes.paragraph("", "Built from commit ")
+    about += nodes.literal("", record["commit"])
+    about += nodes.Text(".")
+    return [
+        about,
+        table(["Chapter", "Run time", "Peak memory"], shown),
+        table(["Package", "Version"], versions),
+    ]
+
+
+def fill_in(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Replace the placeholders."""
+    for place in list(doctree.findall(LedgerTable)):
+        rows = ledger(recorded(app))
+        place.replace_self([card(app, row, docname) for row in rows])
+    for place in list(doctree.findall(StatusTable)):
+        place.replace_self(status_nodes(app))
+
+
+def as_written(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Show docstrings as they are written: they hold equations in Unicode, set for a fixed-width font."""
+    if lines:
+        lines[:] = [".. code-block:: none", "", *("   " + line for line in lines), ""]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives."""
+    app.add_directive("claims-ledger", LedgerDirective)
+    app.add_directive("book-status", StatusDirective)
+    app.connect("doctree-resolved", fill_in)
+    app.connect("autodoc-process-docstring", as_written)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,548 @@
+"""Rewards that come late: what a discount lets an agent prefer, what it lets it learn, and what it lets it see.
+
+"An agent at γ = .99 cannot see a reward 500 steps away" mixes three limits, and this module keeps them apart.
+
+- **Preference.** With a competing reward, the discounted optimum itself takes the wrong one. No learning
+  rule repairs it.
+- **Propagation.** With an adequate discount, one-step TD moves news of a far reward one step for each
+  visit. Longer returns repair it.
+- **Noise.** With nothing to compete, the far reward is preferred at any γ > 0, but its weight γ^(D-1)
+  drowns in the noise of the near rewards (or, without noise, in the rounding of floating-point numbers).
+
+The task is the discounting chain of bsuite (Osband et al. 2020, arXiv 1908.03568, appendix), written anew
+as a gymnasium environment with all its numbers as parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import pandas as pd
+from numba import njit
+from numpy.typing import NDArray
+from scipy import stats
+
+from one_step_trap.errors import BookError
+from one_step_trap.stats import proportion_interval
+from one_step_trap.validate import (
+    check_count,
+    check_finite,
+    check_gamma,
+    check_positive,
+    check_probability,
+    check_real,
+)
+
+BSUITE_DELAYS = (1, 3, 10, 30, 100)
+BSUITE_BONUS = 0.1
+MONTE_CARLO = math.inf  # the n of an n-step return that runs to the end of every episode
+
+
+# --- the task ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chains:
+    """A choice between chains: chain i pays ``rewards[i]`` at step ``delays[i]``, and every step adds noise.
+
+    The reward at step t (counted from 1) is R_t = rewards[i] 1{t = delays[i]} + noise ξ_t with ξ_t ~ N(0,
+    1). The episode has ``length`` steps on every chain, so that no chain is shorter. The return is G = Σ_t
+    γ^(t-1) R_t.
+    """
+
+    delays: tuple[int, ...]
+    rewards: tuple[float, ...]
+    length: int
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        delays = tuple(check_count(delay, "delay") for delay in self.delays)
+        if len(delays) < 2:
+            raise BookError(f"a choice needs at least 2 chains, got {len(delays)}")
+        if len(self.rewards) != len(delays):
+            raise BookError(f"every chain needs a reward: {len(delays)} delays, {len(self.rewards)} rewards")
+        rewards = tuple(float(x) for x in check_finite(self.rewards, "rewards"))
+        length = check_count(self.length, "length")
+        if length < max(delays):
+            raise BookError(f"length must reach the longest delay, {max(delays)}, got {length}")
+        noise = check_real(self.noise, "noise")
+        if noise < 0:
+            raise BookError(f"noise is a standard deviation and must not be negative, got {noise:g}")
+        for name, value in (("delays", delays), ("rewards", rewards), ("length", length), ("noise", noise)):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def bsuite(
+        cls, mapping_seed: int = 4, *, delays: Sequence[int] = BSUITE_DELAYS, bonus: float = BSUITE_BONUS
+    ) -> Chains:
+        """Return bsuite's task: every chain pays 1, and chain ``mapping_seed`` modulo their number pays ``1 + bonus``."""
+        lucky = check_count(mapping_seed, "mapping_seed", minimum=0) % max(len(delays), 1)
+        bonus = check_real(bonus, "bonus")
+        rewards = tuple(1.0 + bonus * (i == lucky) for i in range(len(delays)))
+        return cls(tuple(delays), rewards, max(delays, default=1))
+
+    @property
+    def best(self) -> int:
+        """The chain with the largest reward: what an undiscounted chooser takes."""
+        return int(np.argmax(self.rewards))
+
+    def values(self, gamma: float) -> NDArray[np.float64]:
+        """Return the exact discounted value of each chain, γ^(delay-1) reward, shape (chains,)."""
+        gamma = check_gamma(gamma, episodic=True)
+        return np.asarray(self.rewards) * gamma ** (np.asarray(self.delays) - 1.0)
+
+    def optimal_is_best(self, gamma: float) -> bool:
+        """Tell whether the optimum at ``gamma`` takes the chain with the largest reward, and strictly so."""
+        values = self.values(gamma)
+        return bool(values[self.best] > np.delete(values, self.best).max())
+
+    def critical_gamma(self) -> float:
+        """Return the discount above which the largest reward is worth waiting for.
+
+        Against a chain with reward r at delay d, reward r' at D > d wins iff r' γ^(D-1) > r γ^(d-1), that
+        is iff γ > (r/r')^(1/(D-d)). Only the *difference* of the delays enters: it does not matter whether
+        the first reward counts with weight γ⁰ or γ¹. The answer is the largest such threshold over the
+        other chains, in [0, 1].
+        """
+        D, r_best = self.delays[self.best], self.rewards[self.best]
+        threshold = 0.0
+        for d, r in zip(self.delays, self.rewards, strict=True):
+            if 0 < r < r_best and d < D:
+                threshold = max(threshold, (r / r_best) ** (1 / (D - d)))
+        return threshold
+
+
+class DiscountingChain(gymnasium.Env[NDArray[np.float32], np.int64]):
+    """bsuite's discounting chain for gymnasium: the first action chooses a chain, the later ones change nothing.
+
+    The observation is (chosen chain, or -1 before the choice; share of the episode that has passed),
+    float32, shape (2,). The episode **terminates** after ``chains.length`` steps: the clock is part of the
+    observation, so the end belongs to the task and is no time limit imposed from outside. It is in no
+    registry: make it by calling the class.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - gymnasium's own declaration
+
+    def __init__(self, chains: Chains | None = None) -> None:
+        self.chains = Chains.bsuite() if chains is None else chains
+        n = len(self.chains.delays)
+        self.action_space = gymnasium.spaces.Discrete(n)
+        self.observation_space = gymnasium.spaces.Box(
+            np.array([-1, 0], dtype=np.float32), np.array([n - 1, 1], dtype=np.float32)
+        )
+        self.chain, self.time = -1, 0
+
+    def _observation(self) -> NDArray[np.float32]:
+        return np.array([self.chain, self.time / self.chains.length], dtype=np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start an episode; ``seed`` seeds the noise, the only chance in the task."""
+        super().reset(seed=seed)
+        self.chain, self.time = -1, 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Take a step; the first action of an episode is the choice."""
+        if self.time >= self.chains.length:
+            raise BookError("the episode is over: call reset() before the next step")
+        if not self.action_space.contains(action):
+            raise BookError(f"action must be a whole number in 0..{self.action_space.n - 1}, got {action!r}")
+        if self.time == 0:
+            self.chain = int(action)
+        self.time += 1
+        reward = self.chains.rewards[self.chain] if self.time == self.chains.delays[self.chain] else 0.0
+        if self.chains.noise > 0:
+            reward += self.chains.noise * float(self.np_random.standard_normal())
+        return self._observation(), reward, self.time == self.chains.length, False, {}
+
+
+# --- exact limits -----------------------------------------------------------------------------------------
+
+
+def longest_preferred_delay(gamma: float, ratio: float) -> float:
+    """Return the delay D up to which a reward ``ratio`` times as large is preferred over one at step 1.
+
+    ratio γ^(D-1) > 1  ⇔  D < 1 + ln(ratio)/ln(1/γ). At γ = .99 a 10% larger reward is preferred for D ≤ 10
+    only. ``gamma`` in (0, 1], ``ratio`` > 1; infinite at γ = 1.
+    """
+    gamma, ratio = check_gamma(gamma, episodic=True), check_positive(ratio, "ratio")
+    if ratio <= 1:
+        raise BookError(f"ratio must be above 1: only a larger reward is worth waiting for, got {ratio:g}")
+    if gamma == 0:
+        return 1.0
+    return math.inf if gamma == 1 else 1 + math.log(ratio) / -math.log(gamma)
+
+
+def ratio_to_wait(gamma: float, delay: float) -> float:
+    """Return how many times larger a reward at step ``delay`` must be to be worth as much as one at step 1: γ^-(D-1)."""
+    gamma, delay = check_gamma(gamma, episodic=True), check_positive(delay, "delay")
+    if gamma == 0:
+        raise BookError("at gamma = 0 no later reward, however large, is worth waiting for")
+    return math.exp(-(delay - 1) * math.log(gamma))
+
+
+def float_sight(gamma: float, *, bits: int = 53, beside: float = 1.0) -> float:
+    """Return the delay beyond which a reward of 1 is lost to rounding, without any noise.
+
+    A term γ^(D-1) added to a value of size ``beside`` is lost when it is below half a unit in the last
+    place, beside 2^-bits (taking ``beside`` as the bottom of its binade). ``bits`` is the precision of the
+    format: 53 for float64, 24 for float32, 11 for float16, 8 for bfloat16. Returns D = 1 + ln(beside
+    2^-bits)/ln γ; ``gamma`` in (0, 1).
+    """
+    gamma, beside = check_gamma(gamma), check_positive(beside, "beside")
+    if gamma == 0:
+        return 1.0
+    return 1 + (math.log(beside) - check_count(bits, "bits") * math.log(2)) / math.log(gamma)
+
+
+def return_sd(gamma: float, length: int, noise: float) -> float:
+    """Return the sd of G = Σ_{t≤length} γ^(t-1) ξ_t with ξ_t ~ N(0, noise²): noise √((1-γ^(2 length))/(1-γ²))."""
+    gamma, length = check_gamma(gamma, episodic=True), check_count(length, "length")
+    weight = (
+        length if gamma == 1 else -math.expm1(2 * length * math.log(gamma)) / (1 - gamma**2) if gamma else 1.0
+    )
+    return noise * math.sqrt(weight)
+
+
+def seen_probability(
+    gamma: float, delay: int, episodes: float, noise: float, *, length: int | None = None
+) -> float:
+    """Return the chance that sample means tell a chain with reward 1 at ``delay`` from an empty one.
+
+    With ``episodes``/2 episodes of each, the difference of the two mean returns is normal with mean γ^(D-1)
+    and variance 4 sd(G)²/episodes (`return_sd`), so the chance is Φ(γ^(D-1) √episodes / (2 sd(G))): one
+    half where nothing is seen. ``length`` of the episode, by default ``delay``. Source: elementary; the
+    book's own statement of what "see" means.
+    """
+    delay = check_count(delay, "delay")
+    episodes = check_positive(episodes, "episodes")
+    sd = return_sd(gamma, delay if length is None else length, check_positive(noise, "noise"))
+    return float(stats.norm.cdf(gamma ** (delay - 1) * math.sqrt(episodes) / (2 * sd)))
+
+
+def seen_delay(gamma: float, episodes: float, noise: float, *, probability: float = 0.95) -> float:
+    """Return the delay at which `seen_probability` falls to ``probability`` (episodes of infinite length).
+
+    γ^(D-1) √episodes/(2 sd) = z  ⇔  D = 1 + ln(√episodes/(2 z sd))/ln(1/γ): sight grows with the
+    *logarithm* of the data, by ln(10)/ln(1/γ) = 229 steps at γ = .99 for each hundredfold. At least 1.
+    ``gamma`` in (0, 1), ``probability`` in (.5, 1).
+    """
+    gamma = check_gamma(gamma)
+    episodes, noise = check_positive(episodes, "episodes"), check_positive(noise, "noise")
+    if gamma == 0:
+        return 1.0
+    probability = check_probability(probability, "probability")
+    if not 0.5 < probability < 1:
+        raise BookError(f"probability must lie between .5 (blind) and 1, got {probability:g}")
+    sd = noise / math.sqrt(1 - gamma**2)
+    return max(
+        1.0, 1 + math.log(math.sqrt(episodes) / (2 * stats.norm.ppf(probability) * sd)) / -math.log(gamma)
+    )
+
+
+def propagated(delay: int, visits: int, alpha: float, n_step: float = 1) -> float:
+    """Return the share of a far reward that n-step TD has brought to the choice after ``visits`` episodes of its chain.
+
+    A value k blocks of n steps before the reward moves, at each visit, the fraction α towards what the next
+    block held at the visit before. So after m visits it holds the probability that m coin flips of bias α
+    give at least k heads::
+
+        V_m(start) = γ^(D-1) r P(Bin(m, α) ≥ ⌈D/n⌉)        half of it near m ≈ ⌈D/n⌉/α
+
+    One-step TD needs D/α visits, Monte Carlo (n ≥ D) 1 - (1-α)^m. Exact for values that start at 0; tested
+    against the agent.
+    """
+    delay, visits = check_count(delay, "delay"), check_count(visits, "visits", minimum=0)
+    blocks = math.ceil(delay / _check_n_step(n_step)) if math.isfinite(n_step) else 1
+    return float(stats.binom.sf(blocks - 1, visits, check_probability(alpha, "alpha")))
+
+
+def visits_to_prefer(chains: Chains, gamma: float, alpha: float, n_step: float = 1) -> float:
+    """Return the visits after which n-step TD values the best chain above all others; infinite where the optimum does not.
+
+    The other chains count at their full values, as they are learned long before. Two-chain tasks with one
+    near and one far reward.
+    """
+    values = chains.values(gamma)
+    if not chains.optimal_is_best(gamma):
+        return math.inf
+    needed = float(np.delete(values, chains.best).max() / values[chains.best])
+    delay, low, high = chains.delays[chains.best], 0, 1
+    while propagated(delay, high, alpha, n_step) <= needed:
+        high *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if propagated(delay, middle, alpha, n_step) > needed else (middle, high)
+    return high
+
+
+# --- the agent --------------------------------------------------------------------------------------------
+
+
+def _check_n_step(n_step: float) -> float:
+    """Return n as a whole number of at least 1, or infinity for Monte Carlo."""
+    if isinstance(n_step, float) and n_step == math.inf:
+        return math.inf
+    return check_count(n_step, "n_step")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """ε-greedy n-step TD on a table V[chain, time].
+
+    ``gamma`` in [0, 1]; ``n_step`` >= 1 or infinity (Monte Carlo); ``alpha`` a constant step size in (0,
+    1], or None for 1/visits (sample means); ``epsilon`` the share of random first actions, the only ones
+    that matter.
+    """
+
+    gamma: float
+    n_step: float = 1
+    alpha: float | None = 0.5
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", check_gamma(self.gamma, episodic=True))
+        object.__setattr__(self, "n_step", _check_n_step(self.n_step))
+        if self.alpha is not None and not 0 < check_probability(self.alpha, "alpha"):
+            raise BookError("alpha must be above 0: nothing is learned at 0")
+        check_probability(self.epsilon, "epsilon")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an agent learned: ``V`` (chains, length + 1), the visits of each chain, and when it last chose wrongly.
+
+    ``success``: the greedy choice is the best chain at the end, and strictly so (a tie is no success).
+    ``learned_at``: the number of episodes after which the greedy choice was right to the end; infinite
+    without success.
+    """
+
+    V: NDArray[np.float64]
+    visits: NDArray[np.int64]
+    learned_at: float
+    success: bool
+
+
+def _two_seeds(seed: int) -> tuple[int, int]:
+    """Return independent seeds for the environment and for the agent."""
+    env, agent = np.random.SeedSequence(check_count(seed, "seed", minimum=0)).generate_state(2)
+    return int(env), int(agent)
+
+
+def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
+    """Train step by step in the gymnasium environment, online, as Sutton & Barto (2018, section 7.1) write n-step TD.
+
+    Slow and readable; `train` gives the same results. At time t + n the value of the state at t is updated::
+
+        G = R_{t+1} + γ R_{t+2} + … + γ^(n-1) R_{t+n} + γ^n V(S_{t+n})        V(S_t) ← V(S_t) + α (G - V(S_t))
+    """
+    env_seed, agent_seed = _two_seeds(seed)
+    env, rng = DiscountingChain(chains), np.random.default_rng(agent_seed)
+    L, n, best = chains.length, min(agent.n_step, chains.length), chains.best
+    V = np.zeros((len(chains.delays), L + 1))  # (chains, L + 1); V[:, L] = 0 is the end
+    visits = np.zeros(len(V), dtype=np.int64)  # (chains,)
+    last_wrong = 0
+    for episode in range(episodes):
+        env.reset(seed=env_seed if episode == 0 else None)
+        explore = rng.random() < agent.epsilon
+        c = int(rng.random() * len(V)) if explore else _greedy(V, rng.random())
+        visits[c] += 1
+        alpha = 1 / visits[c] if agent.alpha is None else agent.alpha
+        rewards: list[float] = []  # R_1 … R_L of this episode
+        for now in range(1, L + n):
+            if now <= L:
+                rewards.append(env.step(c)[1])
+            t = now - n  # the time whose n-step return is complete now
+            if t >= 0:
+                G = sum(agent.gamma**k * R for k, R in enumerate(rewards[t : t + n]))
+                G += agent.gamma**n * V[c, t + n] if t + n < L else 0.0
+                V[c, t] += alpha * (G - V[c, t])
+        if not _prefers(V, best):
+            last_wrong = episode + 1
+    return _trained(V, visits, last_wrong, best)
+
+
+def _greedy(V: NDArray[np.float64], u: float) -> int:
+    """Return a chain of the largest value; ties are broken by ``u``, uniform in [0, 1)."""
+    top = np.flatnonzero(V[:, 0] == V[:, 0].max())
+    return int(top[int(u * len(top))])
+
+
+def _prefers(V: NDArray[np.float64], best: int) -> bool:
+    """Tell whether the best chain has the strictly largest value."""
+    return all(V[best, 0] > V[c, 0] for c in range(len(V)) if c != best)
+
+
+def _trained(V: NDArray[np.float64], visits: NDArray[np.int64], last_wrong: int, best: int) -> Trained:
+    success = _prefers(V, best)
+    return Trained(V, visits, float(last_wrong) if success else math.inf, success)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _train(  # type: ignore[no-untyped-def]
+    delays, rewards, L, noise, gamma, n, alpha, epsilon, episodes, best, env_rng, rng
+):
+    """Compiled loop of `train_reference`. ``alpha`` 0 stands for 1/visits; see `train` for what is different."""
+    C = len(delays)
+    V = np.zeros((C, L + 1))
+    visits = np.zeros(C, dtype=np.int64)
+    R = np.zeros(L)  # rewards of the episode
+    tail = np.zeros(L + 1)  # tail[t] = R_{t+1} + γ R_{t+2} + … to the end
+    gamma_n = gamma**n
+    last_wrong = 0
+    for episode in range(episodes):
+        if rng.random() < epsilon:
+            c = int(rng.random() * C)
+        else:
+            u = rng.random()
+            ties = 0
+            for i in range(C):
+                if V[i, 0] == V[:, 0].max():
+                    ties += 1
+            skip = int(u * ties)
+            c = -1
+            for i in range(C):
+                if V[i, 0] == V[:, 0].max():
+                    if skip == 0:
+                        c = i
+                        break
+                    skip -= 1
+        visits[c] += 1
+        a = alpha if alpha > 0 else 1.0 / visits[c]
+        # Without noise all rewards after the delay are 0 and their values stay 0: nothing to update there.
+        end = L if noise > 0 else delays[c]
+        for t in range(end):
+            R[t] = noise * env_rng.standard_normal() if noise > 0 else 0.0
+        R[delays[c] - 1] += rewards[c]
+        tail[end] = 0.0
+        for t in range(end - 1, -1, -1):
+            tail[t] = R[t] + gamma * tail[t + 1]
+        for t in range(end):  # ascending: V[c, t + n] is still the old value, as it is online
+            G = tail[t]
+            if (
+                t + n < end
+            ):  # without noise the rewards before the delay are exactly 0: no rounding may pass for news
+                G = gamma_n * V[c, t + n] + (tail[t] - gamma_n * tail[t + n] if noise > 0 else 0.0)
+            V[c, t] += a * (G - V[c, t])
+        for i in range(C):
+            if i != best and V[best, 0] <= V[i, 0]:
+                last_wrong = episode + 1
+                break
+    return V, visits, last_wrong
+
+
+def train(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
+    """Train the agent of `train_reference`, compiled: the same episodes, choices and values (to rounding).
+
+    A state is visited once in an episode and n-step TD looks forward only, so that updating after the
+    episode equals updating online. The n-step return is then a difference of two suffix sums, G = tail_t +
+    γ^n (V_{t+n} - tail_{t+n}), and an episode costs O(length) at any n.
+    """
+    episodes = check_count(episodes, "episodes")
+    env_seed, agent_seed = _two_seeds(seed)
+    n = int(min(agent.n_step, chains.length))
+    V, visits, last_wrong = _train(
+        np.array(chains.delays), np.array(chains.rewards), chains.length, chains.noise, agent.gamma, n,
+        0.0 if agent.alpha is None else agent.alpha, agent.epsilon, episodes, chains.best,
+        np.random.default_rng(env_seed), np.random.default_rng(agent_seed),
+    )  # fmt: skip
+    return _trained(V, visits, int(last_wrong), chains.best)
+
+
+# --- the study --------------------------------------------------------------------------------------------
+
+Task = Literal["competing", "alone", "noisy"]
+TASKS: tuple[Task, ...] = ("competing", "alone", "noisy")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the study of delayed rewards varies; one run for each combination.
+
+    ``competing``: 1 at step 1 against 1 + ``bonus`` at the delay. ``alone``: nothing against 1 at the
+    delay. ``noisy``: the same with ``noise`` at every step, where the agent compares the sample means of
+    ``noisy_episodes`` returns (step size 1/visits, ε = 1: about half of the episodes for each chain).
+    """
+
+    delays: tuple[int, ...] = (3, 10, 30, 100, 200, 300, 500, 1_000)
+    gammas: tuple[float, ...] = (0.9, 0.99, 0.999, 0.9999, 1.0)
+    n_steps: tuple[float, ...] = (1, 10, MONTE_CARLO)
+    tasks: tuple[Task, ...] = TASKS
+    seeds: tuple[int, ...] = tuple(range(50))
+    episodes: int = 20_000
+    noisy_episodes: int = 2_000
+    bonus: float = BSUITE_BONUS
+    noise: float = 0.1
+    alpha: float = 0.5
+    epsilon: float = 0.1
+
+
+FULL = Settings()
+# Small enough to be played again whenever the chapter runs: its rows must equal those of the full study.
+SLICE = replace(FULL, delays=(30, 500), gammas=(0.99, 0.999), seeds=tuple(range(8)))
+
+
+def task_chains(task: Task, delay: int, settings: Settings = FULL) -> Chains:
+    """Return the two chains of a task of the study: the near one (or the empty one) first, the far one second."""
+    delay = check_count(delay, "delay", minimum=2)
+    if task == "competing":
+        return Chains((1, delay), (1.0, 1.0 + settings.bonus), delay)
+    if task == "alone":
+        return Chains((1, delay), (0.0, 1.0), delay)
+    if task == "noisy":
+        return Chains((1, delay), (0.0, 1.0), delay, settings.noise)
+    raise BookError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+
+
+def study(settings: Settings = FULL) -> pd.DataFrame:
+    """Return the tidy table of the study, one row a run; a row depends on its own settings and seed only.
+
+    Columns: ``task``, ``delay`` (steps), ``gamma``, ``n_step`` (inf = Monte Carlo), ``seed``, ``episodes``,
+    ``success`` (the greedy choice after training is the far chain), ``learned_at`` (episodes, inf = never),
+    ``far_visits``, ``optimal`` (whether the discounted optimum itself takes the far chain) and ``value``
+    (learned value of the far chain). The noisy task is run with Monte Carlo returns only, since with sample
+    means the step size shrinks too fast for one-step TD to carry anything far.
+    """
+    rows = []
+    for task in settings.tasks:
+        noisy = task == "noisy"
+        episodes = settings.noisy_episodes if noisy else settings.episodes
+        for delay in settings.delays:
+            chains = task_chains(task, delay, settings)
+            for gamma in settings.gammas:
+                optimal = chains.optimal_is_best(gamma)
+                for n_step in (MONTE_CARLO,) if noisy else settings.n_steps:
+                    agent = Agent(
+                        gamma, n_step, None if noisy else settings.alpha, 1.0 if noisy else settings.epsilon
+                    )
+                    for seed in settings.seeds:
+                        run = train(chains, agent, episodes, seed)
+                        rows.append((task, delay, gamma, float(n_step), seed, episodes, run.success,
+                                     run.learned_at, int(run.visits[1]), optimal, float(run.V[1, 0])))  # fmt: skip
+    columns = ["task", "delay", "gamma", "n_step", "seed", "episodes", "success", "learned_at", "far_visits",
+               "optimal", "value"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def success_table(
+    runs: pd.DataFrame, *, by: Iterable[str] = ("task", "n_step", "gamma", "delay")
+) -> pd.DataFrame:
+    """Return the share of runs that succeed in each setting, with an exact 95% interval over seeds.
+
+    Columns: those of ``by``, then ``n`` (runs), ``success``, ``low``, ``high``, ``optimal``.
+    """
+    missing = {"success", "optimal", *by} - set(runs.columns)
+    if missing:
+        raise BookError(f"the table of runs lacks the columns {', '.join(sorted(missing))}")
+    rows = []
+    for key, group in runs.groupby(list(by), sort=True):
+        share = proportion_interval(int(group["success"].sum()), len(group))
+        rows.append((*key, share.n, share.value, share.low, share.high, bool(group["optimal"].all())))
+    return pd.DataFrame(rows, columns=[*by, "n", "success", "low", "high", "optimal"])

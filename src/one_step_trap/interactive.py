@@ -1,0 +1,113 @@
+"""Figures that can be played with in a built page: no kernel, no network.
+
+A figure is an Altair chart whose parameters (Vega signals) depend on the position of sliders. Everything a reader can change or
+read is a signal of the chart: an ``<input data-signal="...">`` sets one, an ``<output data-signal="...">`` shows one. The
+drawing library (Vega, from the package vl-convert-python) is written into the page with the figure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from one_step_trap.errors import BookError
+from one_step_trap.validate import check_real
+
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+# Everything that is ink takes the colour of the page's text, as in the drawn figures.
+THEME = {
+    "background": None,
+    "view": {"stroke": None},
+    "axis": {"labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor",
+             "gridColor": "currentColor", "gridOpacity": 0.15, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"},
+    "text": {"color": "currentColor", "fontSize": 13},
+}  # fmt: skip
+
+# Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so its names stay its own.
+GLUE = """
+const box = document.getElementById(ID);
+window.vegaEmbed(box.querySelector(".ost-plot"), SPEC, {actions: false, renderer: "svg"}).then(({view}) => {
+  const show = () => box.querySelectorAll("output[data-signal]").forEach((o) => { o.textContent = view.signal(o.dataset.signal); });
+  box.querySelectorAll("input[data-signal]").forEach((input) => {
+    const say = () => { if (input.dataset.says) input.setAttribute("aria-valuetext", view.signal(input.dataset.says)); };
+    input.addEventListener("input", () => view.signal(input.dataset.signal, Number(input.value)).runAsync().then(() => {
+      show();
+      say();
+    }));
+    say();
+  });
+  show();
+  box.dataset.ready = "true";
+});
+"""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A slider that sets a signal: its range, first value and what it is called; ``says`` names the signal read aloud."""
+
+    signal: str
+    low: float
+    high: float
+    step: float
+    value: float
+    label: str
+    says: str = ""
+
+    def html(self, figure: str) -> str:
+        """Return the labelled control."""
+        for name in ("low", "high", "step", "value"):
+            check_real(getattr(self, name), f"{name} of slider {self.signal}")
+        if not self.low <= self.value <= self.high:
+            raise BookError(f"slider {self.signal} starts at {self.value:g}, outside [{self.low:g}, {self.high:g}]")
+        says = f' data-says="{escape(self.says)}"' if self.says else ""
+        shown = f' <output data-signal="{escape(self.says)}" for="{figure}-{self.signal}"></output>' if self.says else ""
+        return (
+            f'<label for="{figure}-{self.signal}">{escape(self.label)}{shown}</label>'
+            f'<input type="range" id="{figure}-{self.signal}" data-signal="{escape(self.signal)}"{says} '
+            f'min="{self.low:g}" max="{self.high:g}" step="{self.step:g}" value="{self.value:g}">'
+        )
+
+
+@cache
+def _library() -> str:
+    return str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))
+
+
+def playable(
+    name: str,
+    chart: alt.TopLevelMixin,
+    sliders: Sequence[Slider],
+    readings: Mapping[str, str],
+    *,
+    alt_text: str,
+) -> str:
+    """Return a figure as a piece of HTML that works by itself.
+
+    ``name`` becomes the element's id; ``sliders`` set signals of ``chart``; ``readings`` maps a row's label to the signal shown in
+    it (a signal may be a formatted string). ``alt_text`` describes the plot to who cannot see it.
+    """
+    spec: dict[str, Any] = {**chart.to_dict(), "config": THEME}
+    controls = "".join(slider.html(name) for slider in sliders)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(label)}</th><td><output data-signal="{escape(signal)}"></output></td></tr>'
+        for label, signal in readings.items()
+    )
+    # "</" would end the script element early.
+    code = GLUE.replace("ID", json.dumps(name), 1).replace("SPEC", json.dumps(spec).replace("</", "<\\/"), 1)
+    library = _library().replace("</script", "<\\/script")
+    return (
+        f'<div class="ost-play" id="{escape(name)}" data-ready="false">'
+        f'<div class="ost-controls">{controls}</div>'
+        f'<div class="ost-plot" role="img" aria-label="{escape(alt_text, quote=True)}"></div>'
+        f"<table><tbody>{rows}</tbody></table></div>"
+        f'<script type="module">{library}\n{code}</script>'
+    )
