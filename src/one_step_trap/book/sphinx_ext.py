@@ -146,10 +146,18 @@ def as_written(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines:
         lines[:] = [".. code-block:: none", "", *("   " + line for line in lines), ""]
 
 
+def without_thebe(app: Sphinx, config: Any) -> None:
+    """Drop sphinx-thebe, which Jupyter Book always loads: its scripts name another host, and pages here need no kernel."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [one for one in listeners if not one.handler.__module__.startswith("sphinx_thebe")]
+    app.registry.css_files[:] = [one for one in app.registry.css_files if "thebe" not in one[0]]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("claims-ledger", LedgerDirective)
     app.add_directive("book-status", StatusDirective)
+    app.connect("config-inited", without_thebe)
     app.connect("doctree-resolved", fill_in)
     app.connect("autodoc-process-docstring", as_written)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Rewards that come late: what a discount lets an agent prefer, what it lets it learn, and what it lets it see.
+"""Rewards that come late: what a discount lets an agent prefer, learn and see.
 
 "An agent at γ = .99 cannot see a reward 500 steps away" mixes three limits, and this module keeps them apart.
 
@@ -80,7 +80,7 @@ class Chains:
     def bsuite(
         cls, mapping_seed: int = 4, *, delays: Sequence[int] = BSUITE_DELAYS, bonus: float = BSUITE_BONUS
     ) -> Chains:
-        """Return bsuite's task: every chain pays 1, and chain ``mapping_seed`` modulo their number pays ``1 + bonus``."""
+        """Return bsuite's task: every chain pays 1, chain ``mapping_seed`` modulo their number more."""
         lucky = check_count(mapping_seed, "mapping_seed", minimum=0) % max(len(delays), 1)
         bonus = check_real(bonus, "bonus")
         rewards = tuple(1.0 + bonus * (i == lucky) for i in range(len(delays)))
@@ -118,7 +118,7 @@ class Chains:
 
 
 class DiscountingChain(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """bsuite's discounting chain for gymnasium: the first action chooses a chain, the later ones change nothing.
+    """bsuite's discounting chain for gymnasium: the first action chooses, the later ones change nothing.
 
     The observation is (chosen chain, or -1 before the choice; share of the episode that has passed),
     float32, shape (2,). The episode **terminates** after ``chains.length`` steps: the clock is part of the
@@ -153,7 +153,9 @@ class DiscountingChain(gymnasium.Env[NDArray[np.float32], np.int64]):
         if self.time >= self.chains.length:
             raise BookError("the episode is over: call reset() before the next step")
         if not self.action_space.contains(action):
-            raise BookError(f"action must be a whole number in 0..{self.action_space.n - 1}, got {action!r}")
+            raise BookError(
+                f"action must be a whole number in 0..{len(self.chains.delays) - 1}, got {action!r}"
+            )
         if self.time == 0:
             self.chain = int(action)
         self.time += 1
@@ -181,7 +183,7 @@ def longest_preferred_delay(gamma: float, ratio: float) -> float:
 
 
 def ratio_to_wait(gamma: float, delay: float) -> float:
-    """Return how many times larger a reward at step ``delay`` must be to be worth as much as one at step 1: γ^-(D-1)."""
+    """Return how many times larger a reward at step ``delay`` must be to equal one at step 1: γ^-(D-1)."""
     gamma, delay = check_gamma(gamma, episodic=True), check_positive(delay, "delay")
     if gamma == 0:
         raise BookError("at gamma = 0 no later reward, however large, is worth waiting for")
@@ -203,7 +205,7 @@ def float_sight(gamma: float, *, bits: int = 53, beside: float = 1.0) -> float:
 
 
 def return_sd(gamma: float, length: int, noise: float) -> float:
-    """Return the sd of G = Σ_{t≤length} γ^(t-1) ξ_t with ξ_t ~ N(0, noise²): noise √((1-γ^(2 length))/(1-γ²))."""
+    """Return the sd of G = Σ_{t≤T} γ^(t-1) ξ_t, T = length, ξ_t ~ N(0, noise²): noise √((1-γ^2T)/(1-γ²))."""
     gamma, length = check_gamma(gamma, episodic=True), check_count(length, "length")
     weight = (
         length if gamma == 1 else -math.expm1(2 * length * math.log(gamma)) / (1 - gamma**2) if gamma else 1.0
@@ -248,7 +250,7 @@ def seen_delay(gamma: float, episodes: float, noise: float, *, probability: floa
 
 
 def propagated(delay: int, visits: int, alpha: float, n_step: float = 1) -> float:
-    """Return the share of a far reward that n-step TD has brought to the choice after ``visits`` episodes of its chain.
+    """Return the share of a far reward that n-step TD has brought to the choice after ``visits``.
 
     A value k blocks of n steps before the reward moves, at each visit, the fraction α towards what the next
     block held at the visit before. So after m visits it holds the probability that m coin flips of bias α
@@ -265,7 +267,7 @@ def propagated(delay: int, visits: int, alpha: float, n_step: float = 1) -> floa
 
 
 def visits_to_prefer(chains: Chains, gamma: float, alpha: float, n_step: float = 1) -> float:
-    """Return the visits after which n-step TD values the best chain above all others; infinite where the optimum does not.
+    """Return the visits after which n-step TD prefers the best chain; infinite where γ forbids it.
 
     The other chains count at their full values, as they are learned long before. Two-chain tasks with one
     near and one far reward.
@@ -310,14 +312,14 @@ class Agent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", check_gamma(self.gamma, episodic=True))
         object.__setattr__(self, "n_step", _check_n_step(self.n_step))
-        if self.alpha is not None and not 0 < check_probability(self.alpha, "alpha"):
+        if self.alpha is not None and check_probability(self.alpha, "alpha") == 0:
             raise BookError("alpha must be above 0: nothing is learned at 0")
         check_probability(self.epsilon, "epsilon")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What an agent learned: ``V`` (chains, length + 1), the visits of each chain, and when it last chose wrongly.
+    """What an agent learned: values ``V`` (chains, length + 1) and ``visits`` of each chain.
 
     ``success``: the greedy choice is the best chain at the end, and strictly so (a tie is no success).
     ``learned_at``: the number of episodes after which the greedy choice was right to the end; infinite
@@ -337,7 +339,7 @@ def _two_seeds(seed: int) -> tuple[int, int]:
 
 
 def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
-    """Train step by step in the gymnasium environment, online, as Sutton & Barto (2018, section 7.1) write n-step TD.
+    """Train online in the gymnasium environment with n-step TD as in Sutton & Barto (2018, section 7.1).
 
     Slow and readable; `train` gives the same results. At time t + n the value of the state at t is updated::
 
@@ -345,7 +347,7 @@ def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> T
     """
     env_seed, agent_seed = _two_seeds(seed)
     env, rng = DiscountingChain(chains), np.random.default_rng(agent_seed)
-    L, n, best = chains.length, min(agent.n_step, chains.length), chains.best
+    L, n, best = chains.length, int(min(agent.n_step, chains.length)), chains.best
     V = np.zeros((len(chains.delays), L + 1))  # (chains, L + 1); V[:, L] = 0 is the end
     visits = np.zeros(len(V), dtype=np.int64)  # (chains,)
     last_wrong = 0
@@ -385,11 +387,11 @@ def _trained(V: NDArray[np.float64], visits: NDArray[np.int64], last_wrong: int,
     return Trained(V, visits, float(last_wrong) if success else math.inf, success)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _train(  # type: ignore[no-untyped-def]
     delays, rewards, L, noise, gamma, n, alpha, epsilon, episodes, best, env_rng, rng
 ):
-    """Compiled loop of `train_reference`. ``alpha`` 0 stands for 1/visits; see `train` for what is different."""
+    """Run `train_reference`'s loop, compiled; ``alpha`` 0 stands for 1/visits. See `train`."""
     C = len(delays)
     V = np.zeros((C, L + 1))
     visits = np.zeros(C, dtype=np.int64)
@@ -428,7 +430,7 @@ def _train(  # type: ignore[no-untyped-def]
             G = tail[t]
             if (
                 t + n < end
-            ):  # without noise the rewards before the delay are exactly 0: no rounding may pass for news
+            ):  # without noise the rewards before the delay are 0: rounding must not pass as news
                 G = gamma_n * V[c, t + n] + (tail[t] - gamma_n * tail[t + n] if noise > 0 else 0.0)
             V[c, t] += a * (G - V[c, t])
         for i in range(C):
@@ -449,10 +451,19 @@ def train(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
     env_seed, agent_seed = _two_seeds(seed)
     n = int(min(agent.n_step, chains.length))
     V, visits, last_wrong = _train(
-        np.array(chains.delays), np.array(chains.rewards), chains.length, chains.noise, agent.gamma, n,
-        0.0 if agent.alpha is None else agent.alpha, agent.epsilon, episodes, chains.best,
-        np.random.default_rng(env_seed), np.random.default_rng(agent_seed),
-    )  # fmt: skip
+        np.array(chains.delays),
+        np.array(chains.rewards),
+        chains.length,
+        chains.noise,
+        agent.gamma,
+        n,
+        0.0 if agent.alpha is None else agent.alpha,
+        agent.epsilon,
+        episodes,
+        chains.best,
+        np.random.default_rng(env_seed),
+        np.random.default_rng(agent_seed),
+    )
     return _trained(V, visits, int(last_wrong), chains.best)
 
 
@@ -490,7 +501,7 @@ SLICE = replace(FULL, delays=(30, 500), gammas=(0.99, 0.999), seeds=tuple(range(
 
 
 def task_chains(task: Task, delay: int, settings: Settings = FULL) -> Chains:
-    """Return the two chains of a task of the study: the near one (or the empty one) first, the far one second."""
+    """Return the two chains of a task of the study: the near (or empty) one first, the far one second."""
     delay = check_count(delay, "delay", minimum=2)
     if task == "competing":
         return Chains((1, delay), (1.0, 1.0 + settings.bonus), delay)
@@ -524,10 +535,34 @@ def study(settings: Settings = FULL) -> pd.DataFrame:
                     )
                     for seed in settings.seeds:
                         run = train(chains, agent, episodes, seed)
-                        rows.append((task, delay, gamma, float(n_step), seed, episodes, run.success,
-                                     run.learned_at, int(run.visits[1]), optimal, float(run.V[1, 0])))  # fmt: skip
-    columns = ["task", "delay", "gamma", "n_step", "seed", "episodes", "success", "learned_at", "far_visits",
-               "optimal", "value"]  # fmt: skip
+                        rows.append(
+                            (
+                                task,
+                                delay,
+                                gamma,
+                                float(n_step),
+                                seed,
+                                episodes,
+                                run.success,
+                                run.learned_at,
+                                int(run.visits[1]),
+                                optimal,
+                                float(run.V[1, 0]),
+                            )
+                        )
+    columns = [
+        "task",
+        "delay",
+        "gamma",
+        "n_step",
+        "seed",
+        "episodes",
+        "success",
+        "learned_at",
+        "far_visits",
+        "optimal",
+        "value",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -546,3 +581,33 @@ def success_table(
         share = proportion_interval(int(group["success"].sum()), len(group))
         rows.append((*key, share.n, share.value, share.low, share.high, bool(group["optimal"].all())))
     return pd.DataFrame(rows, columns=[*by, "n", "success", "low", "high", "optimal"])
+
+
+def seen_curve(settings: Settings = FULL, *, points: int = 60) -> pd.DataFrame:
+    """Return the exact chance of success in the noisy task (`seen_probability`): columns ``gamma``, ``delay``, ``probability``.
+
+    The number of episodes of each chain is taken as exactly half, as `seen_probability` does.
+    """
+    grid = np.unique(np.geomspace(min(settings.delays), max(settings.delays), points).round().astype(int))
+    rows = [
+        (gamma, int(delay), seen_probability(gamma, int(delay), settings.noisy_episodes, settings.noise))
+        for gamma in settings.gammas
+        for delay in grid
+    ]
+    return pd.DataFrame(rows, columns=["gamma", "delay", "probability"])
+
+
+def expected_learning(gamma: float, settings: Settings = FULL) -> pd.DataFrame:
+    """Return the episodes expected until the competing task is learned: columns ``n_step``, ``delay``, ``episodes``.
+
+    The far chain is explored in a share ε/2 of the episodes, so that its `visits_to_prefer` take 2/ε times
+    as many episodes. Infinite where the optimum at ``gamma`` takes the near reward.
+    """
+    rows = []
+    for n_step in settings.n_steps:
+        for delay in settings.delays:
+            visits = visits_to_prefer(
+                task_chains("competing", delay, settings), gamma, settings.alpha, n_step
+            )
+            rows.append((float(n_step), delay, visits * 2 / settings.epsilon))
+    return pd.DataFrame(rows, columns=["n_step", "delay", "episodes"])

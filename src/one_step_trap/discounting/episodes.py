@@ -30,7 +30,7 @@ NEAR_1000 = (
     1000,
 )  # what "around 1000 steps" is taken to mean for a cap; MountainCarContinuous states 999
 
-# The environments played in the chapter, and how often: enough episodes for a useful interval, few where one is long.
+# What the chapter plays, and how often: enough episodes for a useful interval, few where one is long.
 PLAYED: Mapping[str, int] = {
     "CartPole-v1": 1_000,
     "Acrobot-v1": 20,
@@ -58,7 +58,7 @@ def _entry_module(spec: EnvSpec) -> str:
 
 
 def _is_stub(spec: EnvSpec) -> bool:
-    """Tell whether the entry point only raises: gymnasium keeps the ids of removed environments as such functions."""
+    """Tell whether the entry point only raises: so gymnasium keeps the ids of removed environments."""
     entry = spec.entry_point
     return entry is None or (callable(entry) and getattr(entry, "__name__", "").startswith("_raise"))
 
@@ -90,13 +90,22 @@ def registry_table(
             continue
         inside = module[:2] == ["gymnasium", "envs"] and len(module) > 2
         family = "" if _is_stub(spec) else module[2] if inside else module[0]
-        rows.append((env_id, spec.namespace or "", spec.name, spec.version, family, not _is_stub(spec),
-                     spec.max_episode_steps))  # fmt: skip
+        rows.append(
+            (
+                env_id,
+                spec.namespace or "",
+                spec.name,
+                spec.version,
+                family,
+                not _is_stub(spec),
+                spec.max_episode_steps,
+            )
+        )
     if not rows:
         raise BookError(f"no environment of the package {package!r} is registered")
     table = pd.DataFrame(rows, columns=["id", "namespace", "name", "version", "family", "playable", "cap"])
     table = table.astype({"version": "Int64", "cap": "Int64"})
-    # A stub belongs to the family of the living environment of the same name (Hopper-v2 to that of Hopper-v5).
+    # A stub belongs to the family of the living environment of its name (Hopper-v2 to that of Hopper-v5).
     families = table[table["family"] != ""].groupby(["namespace", "name"])["family"].first().to_dict()
     table["family"] = [
         family or families.get((namespace, name), "removed")
@@ -111,7 +120,7 @@ def registry_table(
 
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are the latest version, no duplicate of another task, and can be made at all."""
+    """Return the rows that are the latest version, no duplicate, and more than a stub."""
     return table[table["is_latest"] & ~table["duplicate"] & table["playable"]].reset_index(drop=True)
 
 
@@ -187,7 +196,7 @@ def find_spec(env_id: Any) -> EnvSpec:
 
 
 def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """Return the environment, cut off at ``cap`` steps where given; what it lacks to run is said in one line."""
+    """Return the environment, cut off at ``cap`` steps where given; one clear error if it cannot run."""
     spec = find_spec(env_id)
     if cap is not None:
         kwargs["max_episode_steps"] = check_count(cap, "cap")
@@ -202,7 +211,7 @@ def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env
 
 
 def can_make(env_id: str) -> bool:
-    """Tell whether the environment can be made here (MuJoCo and Box2D are optional); an unknown id is an error."""
+    """Tell whether the environment can be made here (MuJoCo and Box2D are optional)."""
     find_spec(env_id)
     try:
         make(env_id).close()
@@ -212,7 +221,7 @@ def can_make(env_id: str) -> bool:
 
 
 def _episode_seeds(seed: int, episodes: int) -> list[tuple[int, int]]:
-    """Return (environment, actions) seeds for each episode; the first ones do not depend on how many follow."""
+    """Return (environment, actions) seeds of each episode, the same however many follow."""
     words = np.random.SeedSequence(seed).generate_state(2 * episodes, dtype=np.uint32)
     return [(int(a), int(b)) for a, b in words.reshape(episodes, 2)]
 
@@ -263,7 +272,7 @@ def play_random(
 
 
 def play_all(wanted: Mapping[str, int] = PLAYED, *, seed: int = 0) -> tuple[list[Episodes], list[str]]:
-    """Play each environment of ``wanted`` (id -> number of episodes); return what was played and the ids that cannot be.
+    """Play each environment of ``wanted`` (id -> episodes); return the plays and the ids left out.
 
     An environment whose engine (MuJoCo, Box2D) is not installed is left out and named; an unknown id is an
     error.
@@ -287,10 +296,38 @@ def length_table(played: Iterable[Episodes], rng: np.random.Generator) -> pd.Dat
         mean = bootstrap_interval(run.lengths, rng)
         share = proportion_interval(cut, n)
         median = float(np.median(run.lengths)) if 2 * cut < n else math.nan
-        rows.append((run.id, n, mean.value, mean.low, mean.high, median, int(run.lengths.max()), run.cap,
-                     run.cap_is_ours, share.value, share.low, share.high, run.seed))  # fmt: skip
-    columns = ["id", "episodes", "mean", "low", "high", "median", "longest", "cap", "cap_is_ours",
-               "censored", "censored_low", "censored_high", "seed"]  # fmt: skip
+        rows.append(
+            (
+                run.id,
+                n,
+                mean.value,
+                mean.low,
+                mean.high,
+                median,
+                int(run.lengths.max()),
+                run.cap,
+                run.cap_is_ours,
+                share.value,
+                share.low,
+                share.high,
+                run.seed,
+            )
+        )
+    columns = [
+        "id",
+        "episodes",
+        "mean",
+        "low",
+        "high",
+        "median",
+        "longest",
+        "cap",
+        "cap_is_ours",
+        "censored",
+        "censored_low",
+        "censored_high",
+        "seed",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -343,7 +380,7 @@ def exact_length(env_id: str, *, cap: int | None = None, uncapped: int = 20_000)
     for _ in range(limit):
         to_cap += float(alive.sum())
         alive = alive @ Q
-    # States that cannot be left for good from anywhere reachable would make I - Q singular; restrict to what is reached.
+    # I - Q can be singular on states that are never reached: solve on the others.
     reached = np.flatnonzero(_reachable(Q, start))
     inner = np.eye(len(reached)) - Q.toarray()[np.ix_(reached, reached)]
     mean = float(start[reached] @ np.linalg.solve(inner, np.ones(len(reached))))
@@ -365,7 +402,7 @@ def _reachable(Q: sparse.csr_array, start: NDArray[np.float64]) -> NDArray[np.bo
 
 @dataclass(frozen=True)
 class TimeLimitValue:
-    """The one number that constant-feature LSTD gives an environment, with the time limit read in two ways."""
+    """The one value that constant-feature LSTD gives, with the time limit read in two ways."""
 
     id: str
     gamma: float

@@ -1,29 +1,32 @@
-"""How far to look before bootstrapping: n-step TD on a random walk (Sutton & Barto 2018, section 7.1 and figure 7.2).
+"""How far to look before bootstrapping: n-step TD on a random walk (Sutton & Barto 2018, figure 7.2).
 
-The walk has N states in a row, 1 ... N, and starts in the middle. It steps right with probability p and left otherwise;
-leaving on the left pays -1, leaving on the right pays +1, every other reward is 0. n-step TD waits n steps, then moves
-the value of the state it left towards the n-step return (their equation 7.1)
+The walk has N states in a row, 1 ... N, and starts in the middle. It steps right with probability p and
+left otherwise; leaving on the left pays -1, leaving on the right pays +1, every other reward is 0. n-step
+TD waits n steps, then moves the value of the state it left towards the n-step return (their equation 7.1)
 
-    G_{τ:τ+n} = R_{τ+1} + γ R_{τ+2} + ... + γⁿ⁻¹ R_{τ+n} + γⁿ V(S_{τ+n}),        V(S_τ) ← V(S_τ) + α [G_{τ:τ+n} - V(S_τ)].
+    G_{τ:τ+n} = R_{τ+1} + γ R_{τ+2} + ... + γⁿ⁻¹ R_{τ+n} + γⁿ V(S_{τ+n}),
+    V(S_τ) ← V(S_τ) + α [G_{τ:τ+n} - V(S_τ)].
 
-n = 1 is TD(0); an n longer than the episode is Monte Carlo. The module runs this twice: ``run_episode`` is the
-algorithm box in plain Python, to be read; ``n_step_td`` does the same updates for all n, all α and all repetitions at once.
+n = 1 is TD(0); an n longer than the episode is Monte Carlo. The module runs this twice: ``run_episode`` is
+the algorithm box in plain Python, to be read; ``n_step_td`` does the same updates for all n, all α and all
+repetitions at once.
 
-**The rule, fixed before looking** (``compare_n``): each n gets its own best α, chosen on one set of walks; the
-best n is chosen there too. On a *second*, independent set of walks we look at the paired differences RMS(n) - RMS(best n), run by
-run (every n and α sees the same walks). "An intermediate n is best" holds when the 95% intervals of that difference lie above 0
-both for the shortest and for the longest n.
+**The rule, fixed before looking** (``compare_n``): each n gets its own best α, chosen on one set of walks;
+the best n is chosen there too. On a *second*, independent set of walks we look at the paired differences
+RMS(n) - RMS(best n), run by run (every n and α sees the same walks). "An intermediate n is best" holds when
+the 95% intervals of that difference lie above 0 both for the shortest and for the longest n.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
@@ -36,11 +39,12 @@ LEFT_REWARD, RIGHT_REWARD = -1.0, 1.0
 N_STEPS = tuple(2**k for k in range(10))  # 1, 2, 4, ..., 512: the curves of figure 7.2
 ALPHAS = tuple(k / 10 for k in range(11))  # 0, .1, ..., 1: the α axis of figure 7.2
 # Long returns are noisy and want a small α, below .1: a fair comparison of n gives them one.
-FINE_ALPHAS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, *(k / 20 for k in range(2, 21)))
+FINE_ALPHAS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, *(k / 20 for k in range(2, 21)))
 
 INTERMEDIATE = "an intermediate n is best"
 SHORTEST = "the shortest n is best"
 LONGEST = "the longest n is best"
+SAME = "n makes no difference"
 OPEN = "open"
 
 
@@ -48,8 +52,8 @@ OPEN = "open"
 class Walks:
     """Walks drawn once, so that every n and every α can be judged on the same ones.
 
-    ``episodes[r][k]`` is episode k of repetition r: the states S_0, S_1, ..., S_T, where S_T is 0 (out on the left) or
-    ``n_states`` + 1 (out on the right).
+    ``episodes[r][k]`` is episode k of repetition r: the states S_0, S_1, ..., S_T, where S_T is 0 (out on
+    the left) or ``n_states`` + 1 (out on the right).
     """
 
     n_states: int
@@ -61,8 +65,9 @@ class Walks:
 class NStepResult:
     """What n-step TD reached for every n and α, on common walks.
 
-    ``errors`` (repetitions, episodes, n, α): √(mean over states of (V - v_γ)²) after each episode. ``bias_squared`` and
-    ``variance`` (episodes, n, α): the two parts of the mean squared error across repetitions, see ``n_step_td``.
+    ``errors`` (repetitions, episodes, n, α): √(mean over states of (V - v_γ)²) after each episode.
+    ``bias_squared`` and ``variance`` (episodes, n, α): the two parts of the mean squared error across
+    repetitions, see ``n_step_td``.
     """
 
     n_states: int
@@ -76,18 +81,18 @@ class NStepResult:
 
     def run_rms(self) -> FloatArray:
         """Return the RMS error averaged over the episodes, one number a run: (repetitions, n, α)."""
-        return self.errors.mean(axis=1)
+        return np.asarray(self.errors.mean(axis=1))
 
     def rms(self) -> FloatArray:
-        """Return the height of the curves of figure 7.2: the RMS error averaged over episodes and runs, (n, α)."""
-        return self.run_rms().mean(axis=0)
+        """Return the curves of figure 7.2: the RMS error averaged over episodes and runs, (n, α)."""
+        return np.asarray(self.run_rms().mean(axis=0))
 
     def best_alpha(self) -> IntArray:
-        """Return, for each n, the index of the α with the lowest ``rms`` (the first one where several tie)."""
-        return np.argmin(self.rms(), axis=1)
+        """Return, for each n, the index of the α with the lowest ``rms`` (the first where several tie)."""
+        return np.asarray(np.argmin(self.rms(), axis=1))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a tidy table, one row for each n and α: n_step, alpha, rms, bias_squared, variance (episodes averaged)."""
+        """Return a tidy table, one row for each n and α: rms, bias_squared, variance."""
         n_step, alpha = np.meshgrid(self.n_steps, self.alphas, indexing="ij")
         columns = {
             "n_step": n_step,
@@ -103,8 +108,9 @@ class NStepResult:
 class Comparison:
     """Which n wins, each at its own best α, chosen on one set of walks and measured on another.
 
-    ``rms`` and ``alphas`` have one entry for each n. ``advantage[i]`` is the interval, over runs, of RMS(n_i) - RMS(best n): above 0 where
-    the best n really is better. ``verdict`` follows from the rule at the top of this module.
+    ``rms`` and ``alphas`` have one entry for each n. ``advantage[i]`` is the interval, over runs, of
+    RMS(n_i) - RMS(best n): above 0 where the best n really is better. ``verdict`` follows from the rule at
+    the top of this module.
     """
 
     n_steps: tuple[int, ...]
@@ -133,8 +139,9 @@ def sample_walks(
 ) -> Walks:
     """Return ``repetitions`` independent runs of ``episodes`` walks each.
 
-    Every repetition has its own generator, spawned from ``rng``: asking for more repetitions, or for longer runs, leaves the walks
-    that were there before as they are. ``n_states`` is odd, so that there is a middle to start from.
+    Every repetition has its own generator, spawned from ``rng``: asking for more repetitions, or for longer
+    runs, leaves the walks that were there before as they are. ``n_states`` is odd, so that there is a
+    middle to start from.
     """
     check_rng(rng)
     n_states = _check_odd(n_states)
@@ -148,9 +155,10 @@ def sample_walks(
 
 
 def true_values(n_states: int = 19, gamma: float = 1.0, *, p_right: float = 0.5) -> FloatArray:
-    """Return v_γ of states 1 ... N, shape (N,): the solution of v(s) = p [r + γ v(s+1)] + (1-p) [r + γ v(s-1)].
+    """Return v_γ, shape (N,), the solution of v(s) = p [r + γ v(s+1)] + (1-p) [r + γ v(s-1)] for s = 1 ... N.
 
-    For p = 1/2 and γ = 1 this is the straight line v(s) = 2s/(N+1) - 1 (Sutton & Barto, example 6.2, moved to ±1).
+    For p = 1/2 and γ = 1 this is the straight line v(s) = 2s/(N+1) - 1 (Sutton & Barto, example 6.2, moved
+    to ±1).
     """
     n_states = _check_odd(n_states)
     gamma = check_gamma(gamma, episodic=True)
@@ -160,10 +168,10 @@ def true_values(n_states: int = 19, gamma: float = 1.0, *, p_right: float = 0.5)
     r = np.zeros(n_states)
     r[0] += (1 - p_right) * LEFT_REWARD
     r[-1] += p_right * RIGHT_REWARD
-    return np.linalg.solve(np.eye(n_states) - gamma * P, r)
+    return np.asarray(np.linalg.solve(np.eye(n_states) - gamma * P, r), dtype=np.float64)
 
 
-# --- to be read: the algorithm box ------------------------------------------------------------------------------------
+# --- to be read: the algorithm box ------------------------------------------------------------------------
 
 
 def run_episode(
@@ -171,9 +179,9 @@ def run_episode(
 ) -> None:
     """Update ``V`` in place from one episode: n-step TD, the algorithm box of Sutton & Barto section 7.1.
 
-    ``states`` is S_0 ... S_T and ``rewards[i]`` is R_i, paid on arrival in S_i (``rewards[0]`` is not used). The box
-    makes the update of time τ as soon as S_{τ+n} is known. The updates therefore come in the order τ = 0, 1, ..., T-1, each
-    with the V that the earlier ones left: the loop below.
+    ``states`` is S_0 ... S_T and ``rewards[i]`` is R_i, paid on arrival in S_i (``rewards[0]`` is not
+    used). The box makes the update of time τ as soon as S_{τ+n} is known. The updates therefore come in the
+    order τ = 0, 1, ..., T-1, each with the V that the earlier ones left: the loop below.
     """
     T = len(states) - 1
     for tau in range(T):
@@ -185,7 +193,7 @@ def run_episode(
 
 
 def n_step_td_reference(walks: Walks, n_step: int, alpha: float, *, gamma: float = 1.0) -> FloatArray:
-    """Return V after every episode, (repetitions, episodes, N), for one n and one α: plain loops over ``run_episode``."""
+    """Return V after every episode, (repetitions, episodes, N), for one n and one α, by plain loops."""
     n_step, gamma = check_count(n_step, "n_step"), check_gamma(gamma, episodic=True)
     (alpha,) = _check_alphas([alpha])
     history = []
@@ -200,26 +208,28 @@ def n_step_td_reference(walks: Walks, n_step: int, alpha: float, *, gamma: float
     return np.array(history).reshape(len(walks.episodes), -1, walks.n_states)
 
 
-# --- to be fast: all n, all α and all repetitions at once -------------------------------------------------------------
+# --- to be fast: all n, all α and all repetitions at once -------------------------------------------------
 
 
 def n_step_td(
     walks: Walks, n_steps: Iterable[int] = N_STEPS, alphas: Iterable[float] = ALPHAS, *, gamma: float = 1.0
 ) -> NStepResult:
-    """Run n-step TD for every n and α on the same walks: the same updates as ``n_step_td_reference``, vectorised.
+    """Run n-step TD for every n and α on the same walks: the updates of ``n_step_td_reference``, vectorised.
 
     The walk does not depend on V, so all runs can take their u-th update together: one NumPy operation over
-    (repetitions, n, α). Giving each end of the row its exit reward as a fixed value removes the two cases of the box:
-    γᵏ R at the end of an episode is γᵏ V(end), with one step of discount less.
+    (repetitions, n, α). Giving each end of the row its exit reward as a fixed value removes the two cases
+    of the box: γᵏ R at the end of an episode is γᵏ V(end), with one step of discount less.
 
-    With V_r the values of run r after an episode, D_r = V_r - v_γ and means over states, the mean squared error splits into
+    With V_r the values of run r after an episode, D_r = V_r - v_γ and means over states, the mean squared
+    error splits into
 
-        mean_r D_r² = bias² + variance,    variance = Σ_r (V_r - V̄)² / (R-1),    bias² = mean_r D_r² - variance,
+        mean_r D_r² = bias² + variance,   variance = Σ_r (V_r - V̄)² / (R-1),   bias² = mean_r D_r² - variance,
 
-    where R-1 makes both parts unbiased for any number of runs R (bias² may come out a little below 0; with R = 1 both are NaN).
+    where R-1 makes both parts unbiased for any number of runs R (bias² may come out a little below 0; with
+    R = 1 both are NaN).
 
-    For 0 <= α <= 1 nothing can diverge: each update is a weighted mean of numbers in [-1, 1]. With α > 1 some (n, α)
-    do, and their errors are then reported as large or infinite.
+    For 0 <= α <= 1 nothing can diverge: each update is a weighted mean of numbers in [-1, 1]. With α > 1
+    some (n, α) do, and their errors are then reported as large or infinite.
     """
     n_grid = _check_n_steps(n_steps)
     alpha_grid = _check_alphas(alphas)
@@ -235,9 +245,13 @@ def n_step_td(
     D_sum = np.zeros((E, walks.n_states, *shape))
     finished = _by_time(ends)
     run, n_index, alpha = np.arange(R), np.arange(shape[0]), np.array(alpha_grid)
-    with np.errstate(over="ignore", invalid="ignore"):  # α > 1 may overflow: reported as infinite, not as a warning
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # α > 1 may overflow: reported as infinite, not as a warning
         for u in range(state.shape[1]):
-            G = V[run[:, None], boot[:, u], n_index]  # (R, n, α): what stands at the end of each n-step return
+            G = V[
+                run[:, None], boot[:, u], n_index
+            ]  # (R, n, α): what stands at the end of each n-step return
             G *= discount[:, u, :, None]
             old = V[run, state[:, u]]  # (R, n, α)
             V[run, state[:, u]] = old + alpha * (G - old)
@@ -247,17 +261,24 @@ def n_step_td(
                 D_sum[k] += D
         errors[np.isnan(errors)] = np.inf  # inf - inf on the way: diverged
         bias_squared, variance = _split_error(errors, D_sum)
-    return NStepResult(walks.n_states, walks.p_right, gamma, n_grid, alpha_grid, errors, bias_squared, variance)
+    return NStepResult(
+        walks.n_states, walks.p_right, gamma, n_grid, alpha_grid, errors, bias_squared, variance
+    )
 
 
 def compare_n(choose: NStepResult, judge: NStepResult, rng: np.random.Generator) -> Comparison:
-    """Say which n is best by the rule at the top of this module: α and n chosen on ``choose``, measured on ``judge``.
+    """Say which n is best, by this module's rule: α and n chosen on ``choose``, measured on ``judge``.
 
-    The two results must have the same n and α, and independent walks. Intervals are bootstrapped over the runs of ``judge``.
+    The two results must have the same n and α, and independent walks. Intervals are bootstrapped over the
+    runs of ``judge``.
     """
     if (choose.n_steps, choose.alphas) != (judge.n_steps, judge.alphas):
-        raise BookError("the runs to choose on and the runs to judge on must have the same n_steps and alphas")
-    chance = np.any(judge.errors != judge.errors[0])  # a walk that always goes right is the same under every seed
+        raise BookError(
+            "the runs to choose on and the runs to judge on must have the same n_steps and alphas"
+        )
+    chance = np.any(
+        judge.errors != judge.errors[0]
+    )  # a walk that always goes right is the same under every seed
     if chance and np.array_equal(choose.errors, judge.errors):
         raise BookError("choose and judge hold the same runs: sample the walks to judge on with another seed")
     if len(judge.errors) < 2:
@@ -301,16 +322,18 @@ def sweep(
 ) -> pd.DataFrame:
     """Ask in which worlds an intermediate n is best: one row a setting, judged by ``compare_n``.
 
-    A setting is a dict with any of ``n_states``, ``gamma``, ``p_right``, ``episodes`` (left out: 19, 1, .5, 10). Columns: the
-    setting, ``best_n``, ``best_alpha``, ``rms``, then ``over_shortest`` and ``over_longest`` with their ``_low`` and
-    ``_high``, and ``verdict``.
+    A setting is a dict with any of ``n_states``, ``gamma``, ``p_right``, ``episodes`` (left out: 19, 1, .5,
+    10). Columns: the setting, ``best_n``, ``best_alpha``, ``rms``, then ``over_shortest`` and
+    ``over_longest`` with their ``_low`` and ``_high``, and ``verdict``.
     """
     n_grid, alpha_grid = _check_n_steps(n_steps), _check_alphas(alphas)
     rows = []
     for setting in settings:
         unknown = set(setting) - {"n_states", "gamma", "p_right", "episodes"}
         if unknown:
-            raise BookError(f"a setting has n_states, gamma, p_right and episodes; got {', '.join(sorted(unknown))}")
+            raise BookError(
+                f"a setting has n_states, gamma, p_right and episodes; got {', '.join(sorted(unknown))}"
+            )
         row: dict[str, Any] = {"n_states": 19, "gamma": 1.0, "p_right": 0.5, "episodes": 10, **setting}
         choose_rng, judge_rng, bootstrap_rng = np.random.default_rng(seed).spawn(3)
         choose, judge = (
@@ -332,25 +355,25 @@ def sweep(
     return pd.DataFrame(rows)
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------
 
 
 def _check_odd(n_states: Any) -> int:
-    n_states = check_count(n_states, "n_states")
-    if n_states % 2 == 0:
-        raise BookError(f"n_states must be odd, so that the walk can start in the middle, got {n_states}")
-    return n_states
+    number = check_count(n_states, "n_states")
+    if number % 2 == 0:
+        raise BookError(f"n_states must be odd, so that the walk can start in the middle, got {number}")
+    return number
 
 
 def _check_n_steps(n_steps: Iterable[int]) -> tuple[int, ...]:
     grid = tuple(check_count(n, "n_step") for n in n_steps)
-    if not grid or any(b <= a for a, b in zip(grid, grid[1:], strict=False)):
+    if not grid or any(b <= a for a, b in itertools.pairwise(grid)):
         raise BookError(f"n_steps must be one or more increasing whole numbers, got {list(grid)}")
     return grid
 
 
-def _check_alphas(alphas: ArrayLike | Iterable[float]) -> tuple[float, ...]:
-    grid = check_finite(alphas if isinstance(alphas, np.ndarray) else list(alphas), "alphas")  # type: ignore[arg-type]
+def _check_alphas(alphas: Iterable[float]) -> tuple[float, ...]:
+    grid = check_finite(list(alphas), "alphas")
     if grid.ndim != 1 or not len(grid) or (grid < 0).any():
         raise BookError("alphas must be one or more step sizes of at least 0")
     return tuple(grid.tolist())
@@ -374,9 +397,9 @@ def _walk(rng: np.random.Generator, n_states: int, p_right: float) -> IntArray:
 def _updates(walks: Walks, n: IntArray, gamma: float) -> tuple[IntArray, IntArray, FloatArray, IntArray]:
     """Lay the episodes of every run end to end: the u-th update of run r, with U updates in the longest run.
 
-    Returns the state to update (R, U), the state at the end of its n-step return (R, U, n), the discount of that state's value
-    (R, U, n), and the last update of each episode (R, E). Shorter runs are padded with updates that change nothing: the left end is
-    moved towards itself.
+    Returns the state to update (R, U), the state at the end of its n-step return (R, U, n), the discount of
+    that state's value (R, U, n), and the last update of each episode (R, E). Shorter runs are padded with
+    updates that change nothing: the left end is moved towards itself.
     """
     runs = walks.episodes
     U = max(sum(len(path) - 1 for path in run) for run in runs)
@@ -393,7 +416,9 @@ def _updates(walks: Walks, n: IntArray, gamma: float) -> tuple[IntArray, IntArra
             window = slice(start, start + T)
             state[r, window] = path[:-1]
             boot[r, window] = path[last]
-            discount[r, window] = gamma ** (last - tau - (last == T))  # the exit reward is paid one step before the end
+            discount[r, window] = gamma ** (
+                last - tau - (last == T)
+            )  # the exit reward is paid one step before the end
             start += T
             ends[r, k] = start - 1
     return state, boot, discount, ends
@@ -408,7 +433,7 @@ def _by_time(ends: IntArray) -> dict[int, list[tuple[int, int]]]:
 
 
 def _split_error(errors: FloatArray, D_sum: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return bias² and variance, (E, n, α) each, from the errors of all runs and the sum over runs of V - v."""
+    """Return bias² and variance, (E, n, α) each, from all runs' errors and the sum over runs of V - v."""
     R = len(errors)
     mse = np.mean(errors**2, axis=0)
     if R == 1:  # one run says nothing of how runs differ
@@ -421,8 +446,12 @@ def _split_error(errors: FloatArray, D_sum: FloatArray) -> tuple[FloatArray, Flo
 
 def _verdict(best: int, gaps: FloatArray, advantage: Sequence[Interval]) -> str:
     """Apply the rule; an end of the range wins only when it beats every n that acts differently from it."""
-    same = [not np.any(gap) for gap in gaps.T]  # n's that act alike, as all do that are longer than the episodes
+    same = [
+        not np.any(gap) for gap in gaps.T
+    ]  # n's that act alike, as all do that are longer than the episodes
     loses = [interval.low > 0 for interval in advantage]
+    if all(same):
+        return SAME
     if loses[0] and loses[-1]:
         return INTERMEDIATE
     beats_all_others = all(s or lost for s, lost in zip(same, loses, strict=True))
@@ -440,6 +469,9 @@ def _row(comparison: Comparison) -> dict[str, Any]:
         "best_alpha": comparison.alphas[best],
         "rms": comparison.rms[best].value,
     }
-    for name, gap in (("over_shortest", comparison.over_shortest()), ("over_longest", comparison.over_longest())):
+    for name, gap in (
+        ("over_shortest", comparison.over_shortest()),
+        ("over_longest", comparison.over_longest()),
+    ):
         row |= {name: gap.value, f"{name}_low": gap.low, f"{name}_high": gap.high}
     return row | {"verdict": comparison.verdict}

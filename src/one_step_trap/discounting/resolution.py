@@ -1,15 +1,19 @@
-"""Can the agent still tell its actions apart? The gap between two actions against the noise of the return, by discount.
+"""Can the agent still tell its actions apart? The gap between two actions against the noise of the return, by
+discount.
 
 For a state s and a discount γ let a₁, a₂ be the best and second-best actions under Q*_γ. The **gap** is
-Q*_γ(s, a₁) - Q*_γ(s, a₂), and the **noise** is the standard deviation of the return of an agent that takes a₁ (or a₂) once and
-follows the optimal policy π*_γ from then on. Everything is exact: no simulation, only linear algebra in batches of MDPs.
+Q*_γ(s, a₁) - Q*_γ(s, a₂), and the **noise** is the standard deviation of the return of an agent that takes a₁
+(or a₂) once and follows the optimal policy π*_γ from then on. Everything is exact: no simulation, only linear
+algebra in batches of MDPs.
 
-A return of action a is G(s, a) = R(s, a) + ε + γ G(S'), with ε independent noise of variance ``noise``. Its moments are
+A return of action a is G(s, a) = R(s, a) + ε + γ G(S'), with ε independent noise of variance ``noise``. Its
+moments are
 
     Q(s, a) = r(s, a) + γ Σ_{s'} P[s, a, s'] m(s')
     Var G(s, a) = noise + γ² ( Σ_{s'} P[s, a, s'] (m(s')² + σ²(s')) - (Σ_{s'} P[s, a, s'] m(s'))² ),
 
-with m, σ² the mean and variance of the return under π*_γ (:func:`one_step_trap.discounting.variance.return_moments`).
+with m, σ² the mean and variance of the return under π*_γ
+(:func:`one_step_trap.discounting.variance.return_moments`).
 """
 
 from __future__ import annotations
@@ -53,8 +57,12 @@ class MDPs:
     decisions: IntArray  # the states at which the choice is judged
 
 
-def make_mdps(name: str, P: ArrayLike, R: ArrayLike, *, noise_sd: float = 0.0, decisions: ArrayLike = ()) -> MDPs:
-    """Return a checked batch from ``P`` (M, S, A, S) and ``R`` (M, S, A); without ``decisions`` every state is judged."""
+def make_mdps(
+    name: str, P: ArrayLike, R: ArrayLike, *, noise_sd: float = 0.0, decisions: ArrayLike = ()
+) -> MDPs:
+    """Return a checked batch from ``P`` (M, S, A, S) and ``R`` (M, S, A); without ``decisions`` every state
+    is judged.
+    """
     transitions, rewards = check_transition_matrix(P), check_finite(R, "R")
     if transitions.ndim != 4 or transitions.shape[1] != transitions.shape[3]:
         raise BookError(f"P must have shape (mdps, states, actions, states), got {transitions.shape}")
@@ -72,7 +80,7 @@ def make_mdps(name: str, P: ArrayLike, R: ArrayLike, *, noise_sd: float = 0.0, d
     return MDPs(name, transitions, rewards, sd**2, judged)
 
 
-# -- Families of MDPs -----------------------------------------------------------------------------------------------------
+# -- Families of MDPs ------------------------------------------------------------------------------
 
 
 def mixing_mdps(
@@ -82,24 +90,32 @@ def mixing_mdps(
     states: int = 10,
     actions: int = 2,
     successors: int = 5,
+    stay: float = 0.0,
     noise_sd: float = 0.17,
 ) -> MDPs:
     """Return random MDPs that soon forget what was done: the family of Jiang et al. 2015, section 4.
 
-    Each pair (s, a) has ``successors`` distinct next states with weights U[0, 1], normalised; mean rewards are U[0, 1]. We add
-    Gaussian reward noise of ``noise_sd`` (Jiang et al.: .1). It only sets how noisy the return is at γ = 0: at γ near 1
-    the randomness of the transitions adds more.
+    Each pair (s, a) has ``successors`` distinct next states with weights U[0, 1], normalised; mean rewards
+    are U[0, 1]. We add Gaussian reward noise of ``noise_sd`` (Jiang et al.: .1). It only sets how noisy the
+    return is at γ = 0: at γ near 1 the randomness of the transitions adds more. With probability ``stay`` a
+    step leaves the state as it is, which slows the whole chain by the factor 1/(1-stay).
     """
     check_rng(rng)
     M, S, A = check_count(n, "n"), check_count(states, "states"), check_count(actions, "actions", minimum=2)
     k = check_count(successors, "successors")
+    if stay == 1:
+        raise BookError("stay must be below 1: a chain that never moves makes no choice matter later")
     if k > S:
         raise BookError(f"successors must not exceed states = {S}, got {k}")
     weights = rng.random((M, S, A, S))
     # The k largest of S independent uniforms pick a random subset of k successors.
     keep = rng.random((M, S, A, S)).argsort(-1).argsort(-1) >= S - k
     weights = np.where(keep, weights, 0.0)
-    return make_mdps("mixing", weights / weights.sum(-1, keepdims=True), rng.random((M, S, A)), noise_sd=noise_sd)
+    lazy = check_probability(stay, "stay")
+    P = (1 - lazy) * weights / weights.sum(-1, keepdims=True)
+    P[:, np.arange(S), :, np.arange(S)] += lazy
+    name = "mixing" if lazy == 0 else f"slow mixing (×{1 / (1 - lazy):g})"
+    return make_mdps(name, P, rng.random((M, S, A)), noise_sd=noise_sd)
 
 
 def committing_mdps(
@@ -107,9 +123,10 @@ def committing_mdps(
 ) -> MDPs:
     """Return MDPs whose one choice lasts: in state 0 the action picks one of two separate random MDPs.
 
-    States 1..h and h+1..2h (h = ``states`` // 2) form two worlds, each a draw of :func:`mixing_mdps` with h states. Action 0
-    leads into the first, action 1 into the second (uniformly over its states). Every later step leaves to state 0 with probability
-    ``leave``: the choice lasts 1/``leave`` steps, or for ever at 0. Only state 0 is judged.
+    States 1..h and h+1..2h (h = ``states`` // 2) form two worlds, each a draw of :func:`mixing_mdps` with h
+    states. Action 0 leads into the first, action 1 into the second (uniformly over its states). Every later
+    step leaves to state 0 with probability ``leave``: the choice lasts 1/``leave`` steps, or for ever at 0.
+    Only state 0 is judged.
     """
     check_rng(rng)
     h = check_count(states, "states", minimum=4) // 2
@@ -124,15 +141,17 @@ def committing_mdps(
         P[:, inside, :, 0] = q
         R[:, inside] = world.R
     R[:, 0] = rng.random((M, 2))
-    name = "committing" if q == 0 else f"committing for {1 / q:g} steps"
+    name = "committing (for ever)" if q == 0 else f"committing ({1 / q:g} steps)"
     return make_mdps(name, P, R, noise_sd=noise_sd, decisions=[0])
 
 
 def sparse_mdps(rng: np.random.Generator, n: int = 300, *, states: int = 20, noise_sd: float = 0.17) -> MDPs:
-    """Return rings with one reward: +1 for acting in the goal, from where the agent is put back at a random state.
+    """Return rings with one reward: +1 for acting in the goal, from where the agent is put back at a random
+    state.
 
-    The actions step left and right; each (s, a) slips, with its own probability U[0, .3], to the other side. All states but
-    the goal (state 0) are judged. Near γ = 0 the goal cannot be seen: there is a noise and no gap.
+    The actions step left and right; each (s, a) slips, with its own probability U[0, .3], to the other side.
+    All states but the goal (state 0) are judged. Near γ = 0 the goal cannot be seen: there is a noise and no
+    gap.
     """
     check_rng(rng)
     M, S = check_count(n, "n"), check_count(states, "states", minimum=4)
@@ -147,7 +166,7 @@ def sparse_mdps(rng: np.random.Generator, n: int = 300, *, states: int = 20, noi
     return make_mdps("sparse", P, R, noise_sd=noise_sd, decisions=s[1:])
 
 
-# -- Exact solution, in batches -------------------------------------------------------------------------------------------
+# -- Exact solution, in batches --------------------------------------------------------------------
 
 
 def policy_kernel(mdps: MDPs, policy: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -161,15 +180,17 @@ def action_values(mdps: MDPs, policy: IntArray, gamma: float) -> tuple[FloatArra
     gamma = check_gamma(gamma)
     P, r = policy_kernel(mdps, policy)
     V = np.linalg.solve(np.eye(P.shape[-1]) - gamma * P, r[..., None])[..., 0]
-    return V, mdps.R + gamma * np.einsum("msat,mt->msa", mdps.P, V)
+    return np.asarray(V), np.asarray(mdps.R + gamma * np.einsum("msat,mt->msa", mdps.P, V))
 
 
 def optimal_policies(mdps: MDPs, gamma: float, *, max_iterations: int = 1_000) -> IntArray:
-    """Return an optimal policy (M, S) of every MDP, by policy iteration (Howard 1960) on the whole batch at once.
+    """Return an optimal policy (M, S) of every MDP, by policy iteration (Howard 1960) on the whole batch at
+    once.
 
-    An action is replaced only by one better by more than 1e-10 of the largest value, so that rounding cannot make it cycle.
+    An action is replaced only by one better by more than 1e-10 of the largest value, so that rounding cannot
+    make it cycle.
     """
-    policy = mdps.R.argmax(-1)
+    policy: IntArray = mdps.R.argmax(-1)
     for _ in range(max_iterations):
         _, Q = action_values(mdps, policy, gamma)
         held = np.take_along_axis(Q, policy[..., None], -1)[..., 0]
@@ -183,7 +204,8 @@ def optimal_policies(mdps: MDPs, gamma: float, *, max_iterations: int = 1_000) -
 def action_variances(mdps: MDPs, policy: IntArray, gamma: float) -> tuple[FloatArray, FloatArray]:
     """Return Var G(s, a) and Var[R + γ V(S')], each (M, S, A), for one action followed by ``policy``.
 
-    The first is the noise of a full return, the second that of one step with the exact values known from there on.
+    The first is the noise of a full return, the second that of one step with the exact values known from
+    there on.
     """
     P, r = policy_kernel(mdps, policy)
     moments = return_moments(reward_process(P, r, mdps.noise), gamma)
@@ -196,41 +218,58 @@ def action_variances(mdps: MDPs, policy: IntArray, gamma: float) -> tuple[FloatA
     return one_step + carried, one_step
 
 
-def shared_noise_variances(mdps: MDPs, policy: IntArray, first: IntArray, second: IntArray, gamma: float) -> FloatArray:
-    """Return Var[G(s, first) - G(s, second)], (M, D), when both rollouts use the same random numbers (common random numbers).
+def shared_noise_variances(
+    mdps: MDPs, policy: IntArray, first: IntArray, second: IntArray, gamma: float
+) -> FloatArray:
+    """Return Var[G(s, first) - G(s, second)], (M, D), when both rollouts use the same random numbers (common
+    random numbers).
 
-    ``first`` and ``second`` (M, D) are actions at ``mdps.decisions``. Both rollouts draw the same uniform for each
-    transition, turned into a next state by the inverse of the cumulative probabilities, and the same reward noise, which
-    cancels. Once the two meet they stay together. The pair is itself a Markov reward process on S² states, with reward
-    r(s) - r(x), so its variance is exact too.
+    ``first`` and ``second`` (M, D) are actions at ``mdps.decisions``, followed by ``policy`` (M, S). Both
+    rollouts draw the same uniform for each transition, turned into a next state by inverting the cumulative
+    probabilities, and the same reward noise, which cancels. Once the two meet they stay together and differ
+    no more. So the difference D is the return of a Markov reward process on pairs of states, with mean V(s) -
+    V(x), and swapping the pair only flips its sign: it is enough to solve for the S(S-1)/2 pairs s < x,
+
+        Var D(s,x) = u(s,x) + γ² Σ_{i<j} K[(s,x),(i,j)] Var D(i,j),   u = γ² Var[V(I) - V(J)].
     """
-    P, r = policy_kernel(mdps, policy)
-    M, S = r.shape
-    pair = _coupled(P, P).reshape(M, S * S, S * S)
-    difference = (r[:, :, None] - r[:, None, :]).reshape(M, S * S)
-    moments = return_moments(reward_process(pair, difference), gamma)
-    rows = np.arange(M)[:, None]
-    P1, P2 = (mdps.P[rows, mdps.decisions, a] for a in (first, second))  # (M, D, S)
-    joint = _overlaps(P1, P2).reshape(M, len(mdps.decisions), S * S)
-    mean = joint @ moments.mean[..., None]  # (M, D, 1)
-    centred = moments.mean[:, None, :] - mean
-    return np.asarray(gamma**2 * (joint * (centred**2 + moments.variance[:, None, :])).sum(-1))
+    P, _ = policy_kernel(mdps, policy)
+    V, _ = action_values(mdps, policy, gamma)
+    s, x = np.triu_indices(P.shape[-1], 1)
+    gaps = V[:, s] - V[:, x]  # (M, pairs)
+    K, u = _pair_step(P[:, s], P[:, x], gaps, gamma)
+    variance = np.linalg.solve(np.eye(len(s)) - gamma**2 * K, u[..., None])  # (M, pairs, 1)
+    rows = np.arange(len(P))[:, None]
+    K, u = _pair_step(mdps.P[rows, mdps.decisions, first], mdps.P[rows, mdps.decisions, second], gaps, gamma)
+    return np.asarray(u + gamma**2 * (K @ variance)[..., 0])
 
 
-def _overlaps(P1: FloatArray, P2: FloatArray) -> FloatArray:
-    """Return (..., S, S): the chance that one shared uniform sends row ``P1`` to i and row ``P2`` to j."""
+def _pair_step(
+    P1: FloatArray, P2: FloatArray, gaps: FloatArray, gamma: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return K (M, D, pairs), the chance to move to each unordered pair, and u (M, D), for rows ``P1``,
+    ``P2`` (M, D, S).
+    """
+    joint = overlaps(P1, P2)
+    i, j = np.triu_indices(P1.shape[-1], 1)
+    ahead, behind = joint[..., i, j], joint[..., j, i]
+    square = np.einsum("mdp,mp->md", ahead + behind, gaps**2)
+    mean = np.einsum("mdp,mp->md", ahead - behind, gaps)
+    return ahead + behind, gamma**2 * np.maximum(square - mean**2, 0.0)
+
+
+def overlaps(P1: FloatArray, P2: FloatArray) -> FloatArray:
+    """Return (..., S, S): the chance that one shared uniform sends the row ``P1`` (..., S) to i and the row
+    ``P2`` to j.
+
+    The row sends u to the first state whose cumulative probability exceeds u, so this is the length of the
+    overlap of two intervals.
+    """
     high1, high2 = np.cumsum(P1, -1)[..., :, None], np.cumsum(P2, -1)[..., None, :]
     low1, low2 = high1 - P1[..., :, None], high2 - P2[..., None, :]
-    joint = np.clip(np.minimum(high1, high2) - np.maximum(low1, low2), 0.0, None)
-    return np.asarray(joint / joint.sum((-2, -1), keepdims=True))  # rounding of the sums, 1e-16
+    return np.asarray(np.clip(np.minimum(high1, high2) - np.maximum(low1, low2), 0.0, None))
 
 
-def _coupled(P1: FloatArray, P2: FloatArray) -> FloatArray:
-    """Return (M, S, S, S, S): next-state pairs of the pair (s, x) of chains that share their random numbers."""
-    return _overlaps(P1[:, :, None, :], P2[:, None, :, :])
-
-
-# -- The measurement ------------------------------------------------------------------------------------------------------
+# -- The measurement -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -250,31 +289,60 @@ class Resolution:
         """Effective horizons 1/(1-γ), in steps, (G,)."""
         return np.asarray(1 / (1 - self.gammas))
 
-    def growth(self, rng: np.random.Generator, *, method: Method = "independent", low: float = 0.9, high: float = 0.999) -> Interval:
-        """Return the slope of ln(samples) against ln 1/(1-γ) between two discounts: median over MDPs with its interval.
+    def growth(
+        self,
+        rng: np.random.Generator,
+        *,
+        method: Method = "independent",
+        low: float = 0.9,
+        high: float = 0.999,
+    ) -> Interval:
+        """Return the slope of ln(samples) against ln 1/(1-γ) between two discounts: median over MDPs with its
+        interval.
 
-        1: ten times the horizon costs ten times the samples. 0: it costs nothing. Below 0: looking further is *cheaper*.
+        1: ten times the horizon costs ten times the samples. 0: it costs nothing. Below 0: looking further is
+        *cheaper*.
         """
-        i, j = (int(np.flatnonzero(np.isclose(self.gammas, g))[0]) if np.isclose(self.gammas, g).any() else -1 for g in (low, high))
-        if i < 0 or j < 0 or i == j:
-            raise BookError(f"growth is measured between two discounts of the grid, and {low:g}, {high:g} are not both on it")
+        i, j = (self._column(gamma) for gamma in (low, high))
+        if i == j:
+            raise BookError("growth is measured between two different discounts")
         n = self.samples[method]
         slopes = np.log(n[:, j] / n[:, i]) / np.log(self.horizon[j] / self.horizon[i])
         return bootstrap_interval(slopes, rng, statistic=np.median)
 
-    def frame(self, rng: np.random.Generator) -> pd.DataFrame:
-        """Return a tidy table: one row a discount and quantity, with the median over MDPs, its interval and the quartiles.
+    def _column(self, gamma: float) -> int:
+        """Return where ``gamma`` is on the grid."""
+        found = np.flatnonzero(np.isclose(self.gammas, gamma, rtol=0, atol=1e-12))
+        if len(found) == 0:
+            raise BookError(f"gamma = {gamma:g} is not on the grid of this result")
+        return int(found[0])
 
-        Columns: family, gamma, horizon (steps), quantity (gap, sd, relative_sd, samples_<method>), median, low, high (95%
-        bootstrap over MDPs), q25, q75, n (MDPs).
+    def summary(
+        self, gamma: float, rng: np.random.Generator, quantity: str = "samples_independent"
+    ) -> Interval:
+        """Return the median over MDPs of one quantity at one discount of the grid, with its 95% interval."""
+        table = self._table()
+        if quantity not in table:
+            raise BookError(f"quantity must be among {', '.join(table)}, got {quantity!r}")
+        return _median(table[quantity][:, self._column(gamma)], rng)
+
+    def _table(self) -> dict[str, FloatArray]:
+        """Return every measured quantity (M, G) by its name."""
+        table = {"gap": self.gap, "sd": self.sd, "relative_sd": self.relative_sd}
+        return table | {f"samples_{method}": values for method, values in self.samples.items()}
+
+    def frame(self, rng: np.random.Generator) -> pd.DataFrame:
+        """Return a tidy table: one row a discount and quantity, with the median over MDPs, its interval and
+        the quartiles.
+
+        Columns: family, gamma, horizon (steps), quantity (gap, sd, relative_sd, samples_<method>), median,
+        low, high (95% bootstrap over MDPs), q25, q75, n (MDPs).
         """
-        table: dict[str, FloatArray] = {"gap": self.gap, "sd": self.sd, "relative_sd": self.relative_sd}
-        table |= {f"samples_{method}": values for method, values in self.samples.items()}
         rows: list[dict[str, Any]] = []
-        for quantity, values in table.items():
+        for quantity, values in self._table().items():
             for gamma, horizon, column in zip(self.gammas, self.horizon, values.T, strict=True):
-                interval = bootstrap_interval(column, rng, statistic=np.median, resamples=1_000)
-                q25, q75 = np.quantile(column, [0.25, 0.75])
+                interval = _median(column, rng)
+                q25, q75 = np.quantile(column, [0.25, 0.75], method="nearest")  # takes infinities
                 rows.append(
                     {"family": self.name, "gamma": gamma, "horizon": horizon, "quantity": quantity}
                     | {"median": interval.value, "low": interval.low, "high": interval.high}
@@ -283,14 +351,27 @@ class Resolution:
         return pd.DataFrame(rows)
 
 
-def samples_to_resolve(gap: ArrayLike, variance: ArrayLike, *, confidence: float | None = None) -> FloatArray:
-    """Return n = z² v / gap², the returns of *each* action after which their means stand z standard errors apart.
+def _median(column: FloatArray, rng: np.random.Generator) -> Interval:
+    """Return the median with its interval; infinite where most MDPs have no gap at all, whatever the
+    samples.
+    """
+    finite = column[np.isfinite(column)]
+    if 2 * len(finite) <= len(column):
+        return Interval(np.inf, np.inf, np.inf, len(column))
+    if len(finite) < len(column):  # order is all that a median needs: a huge number stands in for infinity
+        column = np.where(np.isfinite(column), column, 1e300)
+    return bootstrap_interval(column, rng, statistic=np.median, resamples=1_000)
 
-    ``variance`` v is that of one difference G₁ - G₂: Var G₁ + Var G₂ if the returns are independent (2 sd² if alike). The
-    difference of two means of n returns has variance v/n, and the better action has the higher mean with probability
-    Φ(gap / √(v/n)) by the central limit theorem; setting that to ``confidence`` in (½, 1) gives z = Φ⁻¹(confidence). Without
-    ``confidence``, z = 1: the gap is one standard error (84%). Not rounded: n below 1 says that one return is more than
-    enough. A gap of 0 gives infinity.
+
+def samples_to_resolve(gap: ArrayLike, variance: ArrayLike, *, confidence: float | None = None) -> FloatArray:
+    """Return n = z² v / gap², the returns of *each* action after which their means stand z standard errors
+    apart.
+
+    ``variance`` v is that of one difference G₁ - G₂: Var G₁ + Var G₂ if the returns are independent (2 sd² if
+    alike). The difference of two means of n returns has variance v/n, and the better action has the higher
+    mean with probability Φ(gap / √(v/n)) by the central limit theorem; setting that to ``confidence`` in (½,
+    1) gives z = Φ⁻¹(confidence). Without ``confidence``, z = 1: the gap is one standard error (84%). Not
+    rounded: n below 1 says that one return is more than enough. A gap of 0 gives infinity.
     """
     g, v = check_finite(gap, "gap"), check_finite(variance, "variance")
     if (g < 0).any() or (v < 0).any():
@@ -315,17 +396,21 @@ def resolution(
 ) -> Resolution:
     """Return gap, noise and samples needed for every MDP and discount.
 
-    Per MDP, gap = mean over judged states of Q(s, a₁) - Q(s, a₂), and the variance of a comparison is averaged over the
-    same states; samples = :func:`samples_to_resolve` of those two averages. (A mean of the states' own ratios would not
-    exist: gaps near 0 have positive density.) ``policy`` says what is followed after the first action: the optimal policy
-    of that γ by default; pass ``lambda mdps, gamma: fixed`` for a fixed one.
+    Per MDP, gap = mean over judged states of Q(s, a₁) - Q(s, a₂), and the variance of a comparison is
+    averaged over the same states; samples = :func:`samples_to_resolve` of those two averages. (A mean of the
+    states' own ratios would not exist: gaps near 0 have positive density.) ``policy`` says what is followed
+    after the first action: the optimal policy of that γ by default; pass ``lambda mdps, gamma: fixed`` for a
+    fixed one.
 
-    ``methods``: "independent" compares full returns of separate rollouts. "shared" compares full returns of rollouts that share
-    their random numbers. "bootstrapped" compares R + γV(S') with V known exactly: a sample of the advantage.
+    ``methods``: "independent" compares full returns of separate rollouts. "shared" compares full returns of
+    rollouts that share their random numbers. "bootstrapped" compares R + γV(S') with V known exactly: a
+    sample of the advantage.
     """
     unknown = set(methods) - set(get_args(Method))
     if unknown:
-        raise BookError(f"methods must be among {', '.join(get_args(Method))}, got {', '.join(sorted(map(str, unknown)))}")
+        raise BookError(
+            f"methods must be among {', '.join(get_args(Method))}, got {', '.join(sorted(map(str, unknown)))}"
+        )
     grid = np.array([check_gamma(gamma) for gamma in np.atleast_1d(check_finite(gammas, "gammas"))])
     M, G = len(mdps.P), len(grid)
     gap, sd, relative = np.empty((M, G)), np.empty((M, G)), np.empty((M, G))
@@ -342,7 +427,7 @@ def resolution(
         )
         sd[:, j] = np.sqrt(full.mean((1, 2)))
         size = np.abs(values).mean((1, 2))
-        relative[:, j] = np.divide(sd[:, j], size, out=np.full(M, np.nan), where=size > 0)
+        relative[:, j] = np.divide(sd[:, j], size, out=np.full(M, np.inf), where=size > 0)
         for method in methods:
             if method == "shared":
                 v = shared_noise_variances(mdps, pi, pair[..., 0], pair[..., 1], gamma).mean(1)

@@ -1,7 +1,9 @@
-"""Mean and variance of the return, exactly (Sobel 1982) and by simulation, and processes where a longer look varies less.
+"""Mean and variance of the return, exactly (Sobel 1982) and by simulation, and processes where a longer look
+varies less.
 
-A finite Markov reward process moves from s to s' with probability P[s, s'] and pays R[s, s'] plus independent noise of mean
-0 and variance N[s, s']. Its return from s is G(s) = R + noise + γ G(s'), with the two terms independent given s'.
+A finite Markov reward process moves from s to s' with probability P[s, s'] and pays R[s, s'] plus independent
+noise of mean 0 and variance N[s, s']. Its return from s is G(s) = R + noise + γ G(s'), with the two terms
+independent given s'.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from one_step_trap.validate import (
 class RewardProcess:
     """A finite Markov reward process; the arrays may have leading batch axes (one process each).
 
-    ``P`` (..., S, S) transition probabilities, ``R`` (..., S, S) mean reward of a transition, ``noise`` (..., S, S) variance of
-    the reward around that mean. Build it with :func:`reward_process`, which checks and broadcasts.
+    ``P`` (..., S, S) transition probabilities, ``R`` (..., S, S) mean reward of a transition, ``noise`` (...,
+    S, S) variance of the reward around that mean. Build it with :func:`reward_process`, which checks and
+    broadcasts.
     """
 
     P: FloatArray
@@ -39,9 +42,11 @@ class RewardProcess:
 
 
 def reward_process(P: ArrayLike, R: ArrayLike, noise: ArrayLike = 0.0) -> RewardProcess:
-    """Return the checked process. ``R`` and ``noise`` (a variance, at least 0): a number, (..., S) by the state left, or (..., S, S).
+    """Return the checked process. ``R`` and ``noise`` (a variance, at least 0): a number, (..., S) by the
+    state left, or (..., S, S).
 
-    For a single process (``P`` of two axes) a vector is read as one entry a state; in a batch give ``R`` all axes of ``P`` or one less.
+    For a single process (``P`` of two axes) a vector is read as one entry a state; in a batch give ``R`` all
+    axes of ``P`` or one less.
     """
     transitions = check_transition_matrix(P)
     rewards = _per_transition(R, "R", transitions)
@@ -59,12 +64,16 @@ def _per_transition(values: ArrayLike, name: str, P: FloatArray) -> FloatArray:
     try:
         return np.broadcast_to(array, P.shape)
     except ValueError:
-        raise BookError(f"{name} has shape {np.shape(values)}, which does not fit P of shape {P.shape}") from None
+        raise BookError(
+            f"{name} has shape {np.shape(values)}, which does not fit P of shape {P.shape}"
+        ) from None
 
 
 @dataclass(frozen=True)
 class ReturnMoments:
-    """Mean and variance of the return from every state, each (..., S), and the variance ``u`` of one TD error."""
+    """Mean and variance of the return from every state, each (..., S), and the variance ``u`` of one TD
+    error.
+    """
 
     mean: FloatArray
     variance: FloatArray
@@ -82,13 +91,14 @@ def return_moments(process: RewardProcess, gamma: float) -> ReturnMoments:
     Mean:      m = (I - γP)⁻¹ r,  with  r(s) = Σ_{s'} P[s,s'] R[s,s'].
     Variance:  σ² = (I - γ²P)⁻¹ u,  with  u(s) = Σ_{s'} P[s,s'] ( (R[s,s'] + γ m(s') - m(s))² + N[s,s'] ).
 
-    Derivation. Write δ = R + noise + γ m(S') - m(s), the TD error of the exact values: its mean is 0 and its variance is
-    u(s). Then G(s) - m(s) = δ + γ (G(S') - m(S')). Given S' the second term has mean 0 and is independent of δ, so the
-    cross term vanishes, and squaring gives σ²(s) = u(s) + γ² Σ_{s'} P[s,s'] σ²(s'). So the variance of a return is the sum of the
-    variances of its TD errors, the k-th with weight γ^{2k}.
+    Derivation. Write δ = R + noise + γ m(S') - m(s), the TD error of the exact values: its mean is 0 and its
+    variance is u(s). Then G(s) - m(s) = δ + γ (G(S') - m(S')). Given S' the second term has mean 0 and is
+    independent of δ, so the cross term vanishes, and squaring gives σ²(s) = u(s) + γ² Σ_{s'} P[s,s'] σ²(s').
+    So the variance of a return is the sum of the variances of its TD errors, the k-th with weight γ^{2k}.
 
-    ``gamma`` in [0, 1); 1 is allowed where every state reaches an absorbing state that pays nothing (episodes end).
-    Source: Sobel 1982, Journal of Applied Probability 19(4), theorem 1 (there with R a function of the state).
+    ``gamma`` in [0, 1); 1 is allowed where every state reaches an absorbing state that pays nothing (episodes
+    end). Source: Sobel 1982, Journal of Applied Probability 19(4), theorem 1 (there with R a function of the
+    state).
     """
     gamma = check_gamma(gamma, episodic=True)
     P = _transient(process) if gamma == 1 else process.P
@@ -121,12 +131,15 @@ def _transient(process: RewardProcess) -> FloatArray:
     for _ in range(max(1, math.ceil(math.log2(P.shape[-1])))):
         reaches = (reaches.astype(np.float64) @ reaches) > 0
     if not (reaches & end[..., None, :]).any(-1).all():
-        raise BookError("gamma = 1 needs episodes that end: some state never reaches an absorbing state that pays 0")
+        raise BookError(
+            "gamma = 1 needs episodes that end: some state never reaches an absorbing state that pays 0"
+        )
     return np.asarray(P)
 
 
 def truncation_horizon(gamma: float, tolerance: float) -> int:
-    """Return the least n with γⁿ <= ``tolerance``: rewards from there on carry that share of the total weight.
+    """Return the least n with γⁿ <= ``tolerance``: rewards from there on carry that share of the total
+    weight.
 
     A return cut after n steps misses at most γⁿ max|R| / (1-γ).
     """
@@ -148,8 +161,9 @@ def sample_returns(
 ) -> FloatArray:
     """Return ``n`` independent returns (n,) from state ``start``, with Gaussian reward noise.
 
-    With γ < 1 each is cut after :func:`truncation_horizon` steps; with γ = 1 it runs until the episode ends (an error after
-    ``max_steps``). All walks move together: per step one uniform and, if the process has noise, one normal a walk.
+    With γ < 1 each is cut after :func:`truncation_horizon` steps; with γ = 1 it runs until the episode ends
+    (an error after ``max_steps``). All walks move together: per step one uniform and, if the process has
+    noise, one normal a walk.
     """
     gamma, n, start = _check_simulation(process, gamma, rng, n, start)
     limit = max_steps if gamma == 1 else truncation_horizon(gamma, tolerance)
@@ -162,7 +176,9 @@ def sample_returns(
         if end[s].all():
             return G
         u = rng.random(n)
-        after = np.minimum((u[:, None] >= edges[s]).sum(1), S - 1)  # (n,); the minimum guards a row that sums to 1 - 1e-16
+        after = np.minimum(
+            (u[:, None] >= edges[s]).sum(1), S - 1
+        )  # (n,); the minimum guards a row that sums to 1 - 1e-16
         reward = process.R[s, after]
         if sd.any():
             reward = reward + sd[s, after] * rng.standard_normal(n)
@@ -183,7 +199,9 @@ def sample_returns_reference(
     start: int = 0,
     tolerance: float = 1e-4,
 ) -> FloatArray:
-    """Return what :func:`sample_returns` returns for γ < 1, one walk and one step at a time: slow, and easy to read."""
+    """Return what :func:`sample_returns` returns for γ < 1, one walk and one step at a time: slow, and easy
+    to read.
+    """
     gamma, n, start = _check_simulation(process, gamma, rng, n, start)
     steps = truncation_horizon(gamma, tolerance)
     noisy = bool(process.noise.any())
@@ -216,14 +234,14 @@ def _check_simulation(
     return gamma, check_count(n, "n"), start
 
 
-# -- Processes that show what "further means more variance" leaves out ---------------------------------------------------
+# -- Processes that show what "further means more variance" leaves out -----------------------------
 
 
 def iid_rewards(mean: float = 1.0, sd: float = 1.0) -> RewardProcess:
     """Return one state that pays independent rewards for ever.
 
-    Mean μ/(1-γ) and variance σ²/(1-γ²): the sd grows as the *root* of the horizon, and against the mean it falls as
-    (σ/μ) √((1-γ)/(1+γ)).
+    Mean μ/(1-γ) and variance σ²/(1-γ²): the sd grows as the *root* of the horizon, and against the mean it
+    falls as (σ/μ) √((1-γ)/(1+γ)).
     """
     return reward_process([[1.0]], check_real(mean, "mean"), check_real(sd, "sd") ** 2)
 
@@ -242,8 +260,9 @@ def frozen_rewards(mean: float = 1.0, sd: float = 1.0) -> RewardProcess:
 def cancelling_rewards(mean: float = 1.0, sd: float = 1.0, *, once: bool = False) -> RewardProcess:
     """Return a process that pays μ+X, then μ-X, with X = ±σ drawn afresh each time (state 0 draws it).
 
-    ``once``: a single pair with mean 0, then the episode ends: G = (1-γ) X, variance (1-γ)² σ². Otherwise pairs follow each other
-    for ever: variance σ² (1-γ)²/(1-γ⁴) = σ² (1-γ) / ((1+γ)(1+γ²)). Both *fall* to 0 as γ nears 1.
+    ``once``: a single pair with mean 0, then the episode ends: G = (1-γ) X, variance (1-γ)² σ². Otherwise
+    pairs follow each other for ever: variance σ² (1-γ)²/(1-γ⁴) = σ² (1-γ) / ((1+γ)(1+γ²)). Both *fall* to 0
+    as γ nears 1.
     """
     mean, sd = check_real(mean, "mean"), check_real(sd, "sd")
     if once:
@@ -270,13 +289,17 @@ class VarianceCurve:
         return np.asarray(1 / (1 - self.gammas))
 
     def exponent(self) -> float:
-        """Return the slope of ln sd against ln 1/(1-γ) between the two largest discounts: ½ for independent rewards."""
+        """Return the slope of ln sd against ln 1/(1-γ) between the two largest discounts: ½ for independent
+        rewards.
+        """
         x, y = np.log(self.horizon), np.log(self.sd)
         return float((y[-1] - y[-2]) / (x[-1] - x[-2]))
 
 
 def variance_curve(name: str, process: RewardProcess, gammas: ArrayLike) -> VarianceCurve:
-    """Return mean and sd of the return from state 0 at each of ``gammas`` (increasing, in [0, 1), at least two)."""
+    """Return mean and sd of the return from state 0 at each of ``gammas`` (increasing, in [0, 1), at least
+    two).
+    """
     grid = np.array([check_gamma(gamma) for gamma in np.atleast_1d(check_finite(gammas, "gammas"))])
     if len(grid) < 2 or (np.diff(grid) <= 0).any():
         raise BookError("gammas must be at least two increasing discounts")
@@ -287,7 +310,8 @@ def variance_curve(name: str, process: RewardProcess, gammas: ArrayLike) -> Vari
 
 
 def counterexamples(gammas: ArrayLike, *, mean: float = 1.0, sd: float = 1.0) -> tuple[VarianceCurve, ...]:
-    """Return the curves of frozen, independent and cancelling rewards: sd growing as h, as √h, and falling as 1/√h.
+    """Return the curves of frozen, independent and cancelling rewards: sd growing as h, as √h, and falling as
+    1/√h.
 
     All three pay ``mean`` a step on average, and every single reward has standard deviation ``sd``.
     """

@@ -1,8 +1,9 @@
 """How much of the future a discount keeps: gammaⁿ, in every form in which people quote it.
 
-The discounted return is G = Σ_{k≥0} γᵏ R_{k+1} (Sutton & Barto 2018, equation 3.8). The weight on a reward that is ``n``
-steps further away is γⁿ, whatever the task: so a discount *is* a statement about time, and each function here reads that
-statement in another unit (steps, share of the total weight, the γ that a task length asks for).
+The discounted return is G = Σ_{k≥0} γᵏ R_{k+1} (Sutton & Barto 2018, equation 3.8). The weight on a reward
+that is ``n`` steps further away is γⁿ, whatever the task: so a discount *is* a statement about time, and each
+function here reads that statement in another unit (steps, share of the total weight, the γ that a task length
+asks for).
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def _check_weight(weight: Any) -> float:
 
 
 def log10_weight_left(gamma: float, steps: ArrayLike) -> FloatArray:
-    """Return log₁₀ γⁿ = n ln γ / ln 10: the weight's order of magnitude, also where γⁿ is too small for a float.
+    """Return log₁₀ γⁿ = n ln γ / ln 10: the weight's order of magnitude, also where γⁿ is too small for a
+    float.
 
-    ``gamma`` in [0, 1] (1 is meaningful: weights never fall), ``steps`` of any shape, in steps, at least 0. With
-    ``gamma`` = 0 it is 0 at ``steps`` = 0 (0⁰ = 1: the reward at hand is kept) and -inf after.
+    ``gamma`` in [0, 1] (1 is meaningful: weights never fall), ``steps`` of any shape, in steps, at least 0.
+    With ``gamma`` = 0 it is 0 at ``steps`` = 0 (0⁰ = 1: the reward at hand is kept) and -inf after.
     """
     gamma = check_gamma(gamma, episodic=True)
     n = _check_steps(steps)
@@ -49,18 +51,21 @@ def log10_weight_left(gamma: float, steps: ArrayLike) -> FloatArray:
 
 
 def weight_left(gamma: float, steps: ArrayLike) -> FloatArray:
-    """Return γⁿ, the weight on a reward ``steps`` further away, with the shape of ``steps`` (values in [0, 1]).
+    """Return γⁿ, the weight on a reward ``steps`` further away, with the shape of ``steps`` (values in [0,
+    1]).
 
-    Below about 10⁻³⁰⁸ a float holds 0 and :func:`log10_weight_left` still holds the exponent. Source: Sutton & Barto 2018,
-    section 3.3.
+    Below about 10⁻³⁰⁸ a float holds 0 and :func:`log10_weight_left` still holds the exponent. Source: Sutton
+    & Barto 2018, section 3.3.
     """
     return np.asarray(np.power(check_gamma(gamma, episodic=True), _check_steps(steps)))
 
 
 def effective_horizon(gamma: float) -> float:
-    """Return 1 / (1 - γ) = Σ_{k≥0} γᵏ, in steps: the total weight, and the mean lifetime if γ is a survival probability.
+    """Return 1 / (1 - γ) = Σ_{k≥0} γᵏ, in steps: the total weight, and the mean lifetime if γ is a survival
+    probability.
 
-    ``gamma`` in [0, 1]; infinite at 1. It is *not* a number of steps after which nothing counts: see :func:`mass_within`.
+    ``gamma`` in [0, 1]; infinite at 1. It is *not* a number of steps after which nothing counts: see
+    :func:`mass_within`.
     """
     gamma = check_gamma(gamma, episodic=True)
     return math.inf if gamma == 1 else 1 / (1 - gamma)
@@ -77,8 +82,8 @@ def gamma_for_horizon(horizon: float) -> float:
 def steps_to_weight(gamma: float, weight: float) -> float:
     """Return the n, in steps and not rounded, at which γⁿ = w: n = ln w / ln γ.
 
-    ``gamma`` in [0, 1], ``weight`` in (0, 1]. With ``gamma`` = 0 it is 0 (the limit); with ``gamma`` = 1 it is infinite
-    unless ``weight`` = 1.
+    ``gamma`` in [0, 1], ``weight`` in (0, 1]. With ``gamma`` = 0 it is 0 (the limit); with ``gamma`` = 1 it
+    is infinite unless ``weight`` = 1.
     """
     gamma, w = check_gamma(gamma, episodic=True), _check_weight(weight)
     if w == 1 or gamma == 0:
@@ -87,14 +92,18 @@ def steps_to_weight(gamma: float, weight: float) -> float:
 
 
 def half_life(gamma: float) -> float:
-    """Return ln ½ / ln γ, the steps after which half of the weight is left (0 at γ = 0, infinite at γ = 1)."""
+    """Return ln ½ / ln γ, the steps after which half of the weight is left (0 at γ = 0, infinite at γ =
+    1).
+    """
     return steps_to_weight(gamma, 0.5)
 
 
 def gamma_to_reach(steps: float, weight: float = 0.5) -> float:
-    """Return the γ = w^{1/n} that leaves ``weight`` on a reward ``steps`` away: the discount that a task length asks for.
+    """Return the γ = w^{1/n} that leaves ``weight`` on a reward ``steps`` away: the discount that a task
+    length asks for.
 
-    ``steps`` above 0, ``weight`` in (0, 1]. It nears 1 as 1 - γ ≈ ln(1/w) / n, so ten times the length costs one more nine.
+    ``steps`` above 0, ``weight`` in (0, 1]. It nears 1 as 1 - γ ≈ ln(1/w) / n, so ten times the length costs
+    one more nine.
     """
     n, w = check_real(steps, "steps"), _check_weight(weight)
     if n <= 0:
@@ -105,8 +114,9 @@ def gamma_to_reach(steps: float, weight: float = 0.5) -> float:
 def mass_within(gamma: float, steps: ArrayLike) -> FloatArray:
     """Return (1-γ) Σ_{k<n} γᵏ = 1 - γⁿ, the share of all weight that falls on the first ``steps`` rewards.
 
-    ``gamma`` in [0, 1); the shape is that of ``steps``. Computed as -expm1(n log1p(γ-1)): when γⁿ is near 1 the plain
-    difference would cancel. γ = 1 is an error, since there the total is infinite and shares have no meaning.
+    ``gamma`` in [0, 1); the shape is that of ``steps``. Computed as -expm1(n log1p(γ-1)): when γⁿ is near 1
+    the plain difference would cancel. γ = 1 is an error, since there the total is infinite and shares have no
+    meaning.
     """
     gamma = check_gamma(gamma)
     n = _check_steps(steps)
@@ -131,7 +141,9 @@ def scientific(log10_value: float, digits: int = 2) -> str:
 
 @dataclass(frozen=True)
 class DiscountReport:
-    """What one discount keeps of the future (:func:`describe`). Steps are in steps, weights and shares in [0, 1]."""
+    """What one discount keeps of the future (:func:`describe`). Steps are in steps, weights and shares in [0,
+    1].
+    """
 
     gamma: float
     effective_horizon: float  # 1 / (1 - gamma)
@@ -161,7 +173,9 @@ class DiscountReport:
 
 
 def describe(gamma: float, steps: Sequence[float] = ()) -> DiscountReport:
-    """Return every reading of ``gamma`` in [0, 1): horizon, half-life, and weight and mass at each of ``steps``."""
+    """Return every reading of ``gamma`` in [0, 1): horizon, half-life, and weight and mass at each of
+    ``steps``.
+    """
     gamma = check_gamma(gamma)
     n = np.atleast_1d(_check_steps(steps))
     return DiscountReport(
@@ -177,7 +191,9 @@ def describe(gamma: float, steps: Sequence[float] = ()) -> DiscountReport:
 
 @dataclass(frozen=True)
 class ReachReport:
-    """The discount that a distance asks for (:func:`reach`): the other direction of :class:`DiscountReport`."""
+    """The discount that a distance asks for (:func:`reach`): the other direction of
+    :class:`DiscountReport`.
+    """
 
     steps: float
     weight: float  # what should be left there
@@ -187,19 +203,24 @@ class ReachReport:
     horizon_factor: float  # effective horizon against that of gamma = .99
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain numbers, ready for JSON; what is infinite (``weight`` = 1) becomes None."""
+        """Return the report as plain numbers, ready for JSON; what is infinite (``weight`` = 1) becomes
+        None.
+        """
         return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
 
     def __str__(self) -> str:
         return (
             f"to leave {self.weight:g} of the weight at {self.steps:,g} steps: gamma = {self.gamma:.7g}\n"
-            f"effective horizon     {self.effective_horizon:,.1f} steps ({self.horizon_factor:.3g} times that of .99)\n"
+            f"effective horizon     {self.effective_horizon:,.1f} steps "
+            f"({self.horizon_factor:.3g} times that of .99)\n"
             f"half-life             {self.half_life:,.1f} steps"
         )
 
 
 def reach(steps: float, weight: float = 0.5) -> ReachReport:
-    """Return the γ that leaves ``weight`` (in (0, 1]) at ``steps`` (above 0), and the horizon that comes with it."""
+    """Return the γ that leaves ``weight`` (in (0, 1]) at ``steps`` (above 0), and the horizon that comes with
+    it.
+    """
     gamma = gamma_to_reach(steps, weight)
     horizon = effective_horizon(gamma)
     return ReachReport(

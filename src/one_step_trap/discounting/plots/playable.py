@@ -30,7 +30,8 @@ def plot_discount_to_play_with(gamma: float, steps: Sequence[int] = (500, 1_000,
         **{f"left_{step}": f"format(pow(g, {step}), '.2~e')" for step in steps},
     }
     signals = [look, g, *(alt.param(name=name, expr=expr) for name, expr in texts.items())]
-    x = alt.X("t:Q", title="steps ahead t", scale=alt.Scale(domain=[0, last], nice=False))
+    x = alt.X("t:Q", title="steps ahead t", scale=alt.Scale(domain=[0, last], nice=False),
+              axis=alt.Axis(tickCount=6, labelOverlap="greedy"))  # fmt: skip
     y = alt.Y("w:Q", title="weight γᵗ", scale=alt.Scale(domain=[0, 1]))
     curve = (
         alt.Chart(alt.sequence(0, last + 1, max(1, last // 500), as_="t"))

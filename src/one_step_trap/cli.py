@@ -1,0 +1,87 @@
+"""The command line: the same functions as the chapters, for a number in a hurry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from one_step_trap import claims as ledger
+from one_step_trap.discounting import weights
+from one_step_trap.errors import BookError
+from one_step_trap.validate import check_count
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Instruments of the book on the one-step trap.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Instruments of the book on the one-step trap."""
+
+
+def show(report: weights.DiscountReport | weights.ReachReport, as_json: bool) -> None:
+    """Print a report for a person or for a program."""
+    print(json.dumps(report.to_dict(), indent=1) if as_json else report)
+
+
+@app.command()
+def discount(
+    gamma: Annotated[float | None, typer.Option(help="Discount per step, in [0, 1).")] = None,
+    steps: Annotated[list[float] | None, typer.Option(help="Distance to look at; may be repeated.")] = None,
+    reach: Annotated[float | None, typer.Option(help="Instead: a distance that the weight should reach.")] = None,
+    weight: Annotated[float | None, typer.Option(help="With --reach: the weight to be left there (0.5).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a discount looks (--gamma), or which discount looks that far (--reach)."""
+    if (gamma is None) == (reach is None):
+        raise BookError("give either --gamma (how far does it look?) or --reach (which discount looks that far?)")
+    if gamma is not None:
+        if weight is not None:
+            raise BookError("--weight goes with --reach; with --gamma, ask with --steps")
+        show(weights.describe(gamma, [check_count(step, "--steps") for step in steps or []]), as_json)
+    elif reach is not None:
+        if steps:
+            raise BookError("--steps goes with --gamma; with --reach, the distance is the number given there")
+        show(weights.reach(check_count(reach, "--reach"), 0.5 if weight is None else weight), as_json)
+
+
+@app.command()
+def claims(
+    file: Annotated[Path, typer.Option(help="Ledger written by `make book`.")] = Path("_build/claims.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Print the ledger: every claim with its number, interval and verdict."""
+    rows = ledger.read_ledger(file)
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else "\n\n".join(map(claim_text, rows)))
+
+
+def claim_text(row: dict[str, Any]) -> str:
+    """Return one row of the ledger for a terminal."""
+    found = ledger.Claim(**{name: row[name] for name in ledger.Claim.model_fields})
+    return f"{row['id']}: {row['statement']} ({row['source']})\n  {found.summary()}"
+
+
+def main() -> None:
+    """Run the command line; input that cannot be right is one line on stderr and exit status 2."""
+    try:
+        app()
+    except BookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # the reader of our output stopped early (| head)
+        sys.stderr.close()
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Figures of planning in a learned model: the loss against γ, its two parts, and the policies γ lets through."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from one_step_trap.discounting.planning import PlanningResult, Summary
+from one_step_trap.errors import BookError
+from one_step_trap.figures import BLUE, COLORS, DASHES, INK, MARKERS, VERMILLION, legend_above, new_figure
+
+
+def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
+    """Return the mean planning loss against γ, one curve for each n, marked at its best γ with the interval."""
+    figure, ax = new_figure(height=3.8)
+    gammas, loss = result.study.gammas, result.mean_loss()
+    for i, n in enumerate(_sizes(result)):
+        ax.plot(gammas, loss[i], color=COLORS[i], ls=DASHES[i], label=f"n = {n}")
+        best, height = summary.best_gamma[i], loss[i].min()
+        ax.errorbar(
+            best.value,
+            height,
+            xerr=[[best.value - best.low], [best.high - best.value]],
+            color=COLORS[i],
+            marker=MARKERS[i],
+            ms=8,
+            capsize=4,
+            ls="none",
+        )
+    ax.set_xlabel("discount used for planning γ")
+    ax.set_ylabel(f"planning loss (value at γ = {result.study.gamma_eval:g})")
+    ax.set_ylim(bottom=0)
+    ax.set_xlim(0, 1)
+    legend_above(ax, ncols=4)
+    return figure
+
+
+def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) -> Figure:
+    """Return horizon and estimation loss, stacked, against γ, for two sizes n (the smallest and the largest)."""
+    known = _sizes(result)
+    few, many = sizes or (known[0], known[-1])
+    if few not in known or many not in known:
+        raise BookError(f"sizes must be among the numbers of trajectories that were run, {known}")
+    figure, axes = new_figure(1, 2, height=3.6, sharey=True)
+    gammas, horizon = np.array(result.study.gammas), result.horizon_loss.mean(axis=0)
+    estimation = result.estimation_loss()
+    for ax, n in zip(axes, (few, many), strict=True):
+        total = horizon + estimation[known.index(n)]
+        ax.fill_between(gammas, 0, horizon, color=BLUE, alpha=0.75, lw=0, label="horizon loss")
+        ax.fill_between(
+            gammas, horizon, total, color=VERMILLION, alpha=0.55, lw=0, hatch="///", label="estimation loss"
+        )
+        ax.plot(gammas, total, color=INK, lw=1.8)
+        ax.set_xlabel(f"γ (n = {n})")
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.3, 0.6, 0.9])
+    axes[0].set_ylabel(f"planning loss (value at γ = {result.study.gamma_eval:g})")
+    axes[0].set_ylim(bottom=0)
+    _legend_over_both(figure, axes[0])
+    return figure
+
+
+def plot_distinct(result: PlanningResult) -> Figure:
+    """Return how many different policies one MDP's data sets lead to, against γ, one curve for each n."""
+    figure, ax = new_figure(height=3.4)
+    distinct = result.distinct.mean(axis=0)
+    for i, n in enumerate(_sizes(result)):
+        style = {"color": COLORS[i], "ls": DASHES[i], "marker": MARKERS[i]}
+        ax.plot(result.study.gammas, distinct[i], **style, ms=5, label=f"n = {n}")
+    ax.set_xlabel("discount used for planning γ")
+    ax.set_ylabel(f"different policies among\n{result.study.data_sets} data sets (mean)")
+    ax.set_ylim(0, result.study.data_sets)
+    legend_above(ax, ncols=4)
+    return figure
+
+
+def _sizes(result: PlanningResult) -> tuple[int, ...]:
+    sizes = result.study.trajectories
+    if len(sizes) > len(COLORS):
+        raise BookError(f"at most {len(COLORS)} sizes fit into one figure, got {len(sizes)}")
+    return sizes
+
+
+def _legend_over_both(figure: Figure, ax: Axes) -> None:
+    """Put one legend above two panels; one that belonged to the left panel would push the right one away."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=len(labels),
+        frameon=False,
+        labelcolor=INK,
+        fontsize=11,
+        columnspacing=1.2,
+        handlelength=1.8,
+    )

@@ -1,0 +1,188 @@
+"""Mean and variance of the return: hand-worked processes, Sobel against simulation, episodes,
+counter-examples.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from one_step_trap.discounting import variance as v
+from one_step_trap.discounting.plots.variance import plot_variance
+from one_step_trap.errors import BookError
+from one_step_trap.stats import bootstrap_interval
+
+
+def random_process(seed: int, states: int = 5) -> v.RewardProcess:
+    rng = np.random.default_rng(seed)
+    return v.reward_process(
+        rng.dirichlet(np.ones(states), states),
+        rng.normal(size=(states, states)),
+        rng.random((states, states)),
+    )
+
+
+def enumerated_moments(process: v.RewardProcess, gamma: float, steps: int) -> tuple[float, float]:
+    """Mean and variance from state 0 over every path of ``steps`` steps: exponential, and independent of
+    Sobel.
+    """
+    S = len(process.P)
+    total = {1: 0.0, 2: 0.0}
+    stack = [(0, 0, 1.0, 0.0, 0.0)]  # state, depth, probability, mean of the path, variance of the path
+    while stack:
+        s, depth, p, mean, var = stack.pop()
+        if depth == steps:
+            total[1] += p * mean
+            total[2] += p * (mean**2 + var)
+            continue
+        for x in range(S):
+            if process.P[s, x] > 0:
+                stack.append(
+                    (
+                        x,
+                        depth + 1,
+                        p * process.P[s, x],
+                        mean + gamma**depth * process.R[s, x],
+                        var + gamma ** (2 * depth) * process.noise[s, x],
+                    )
+                )
+    return total[1], total[2] - total[1] ** 2
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5])
+def test_sobel_against_every_path(gamma):
+    process = random_process(1, states=3)
+    mean, variance = enumerated_moments(process, gamma, steps=11)
+    moments = v.return_moments(process, gamma)
+    tail = gamma**11 / (1 - gamma)
+    assert moments.mean[0] == pytest.approx(mean, abs=4 * tail + 1e-12)
+    assert moments.variance[0] == pytest.approx(variance, abs=40 * tail + 1e-12)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 0.9, 0.97])
+def test_sobel_against_simulation(gamma):
+    process = random_process(2)
+    moments = v.return_moments(process, gamma)
+    rng = np.random.default_rng(3)
+    returns = v.sample_returns(process, gamma, rng, n=6_000, start=1)
+    # 99.9% intervals: three discounts and two moments are tested.
+    mean = bootstrap_interval(returns, rng, confidence=0.999, resamples=1_000)
+    variance = bootstrap_interval(returns, rng, statistic=np.var, confidence=0.999, resamples=1_000)
+    assert mean.low <= moments.mean[1] <= mean.high
+    assert variance.low <= moments.variance[1] <= variance.high
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_simulation_agrees_with_its_reference(noisy):
+    process = random_process(4)
+    if not noisy:  # then neither draws normals
+        process = v.reward_process(process.P, process.R)
+    fast = v.sample_returns(process, 0.8, np.random.default_rng(5), n=40, start=2)
+    slow = v.sample_returns_reference(process, 0.8, np.random.default_rng(5), n=40, start=2)
+    assert fast == pytest.approx(slow, rel=1e-12)
+    again = v.sample_returns(process, 0.8, np.random.default_rng(5), n=40, start=2)
+    assert (fast == again).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 0.999))
+def test_variance_is_the_discounted_sum_of_td_error_variances(seed, gamma):
+    process = random_process(seed % 1000, states=4)
+    moments = v.return_moments(process, gamma)
+    assert (moments.variance >= moments.u - 1e-12).all()
+    expected = moments.u + gamma**2 * process.P @ moments.variance
+    assert moments.variance == pytest.approx(expected, rel=1e-9)
+    shifted = v.return_moments(v.reward_process(process.P, process.R + 7, process.noise), gamma)
+    assert shifted.variance == pytest.approx(moments.variance, rel=1e-6)  # a constant reward adds no variance
+
+
+def test_batches_agree_with_single_processes():
+    singles = [random_process(seed) for seed in range(4)]
+    batch = v.reward_process(*(np.stack([getattr(p, f) for p in singles]) for f in ("P", "R", "noise")))
+    moments = v.return_moments(batch, 0.9)
+    for i, process in enumerate(singles):
+        alone = v.return_moments(process, 0.9)
+        assert moments.mean[i] == pytest.approx(alone.mean)
+        assert moments.variance[i] == pytest.approx(alone.variance)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 0.9, 0.999])
+def test_closed_forms(gamma):
+    mu, sd = 2.0, 3.0
+    iid = v.return_moments(v.iid_rewards(mu, sd), gamma)
+    assert iid.mean[0] == pytest.approx(mu / (1 - gamma))
+    assert iid.variance[0] == pytest.approx(sd**2 / (1 - gamma**2))
+    assert iid.sd[0] / iid.mean[0] == pytest.approx(sd / mu * np.sqrt((1 - gamma) / (1 + gamma)))
+    frozen = v.return_moments(v.frozen_rewards(mu, sd), gamma)
+    assert frozen.sd[0] == pytest.approx(sd / (1 - gamma))
+    cancelling = v.return_moments(v.cancelling_rewards(mu, sd), gamma)
+    assert cancelling.mean[0] == pytest.approx(mu / (1 - gamma))
+    assert cancelling.variance[0] == pytest.approx(sd**2 * (1 - gamma) / ((1 + gamma) * (1 + gamma**2)))
+    pair = v.return_moments(v.cancelling_rewards(sd=sd, once=True), gamma)
+    assert pair.variance[0] == pytest.approx((1 - gamma) ** 2 * sd**2)
+
+
+def test_counterexamples_grow_and_fall():
+    frozen, independent, cancelling = v.counterexamples([0, 0.9, 0.999, 0.9999])
+    assert frozen.exponent() == pytest.approx(1)
+    assert independent.exponent() == pytest.approx(0.5, abs=0.01)
+    assert cancelling.exponent() == pytest.approx(-0.5, abs=0.01)
+    assert (np.diff(cancelling.sd) < 0).all()
+    assert (np.diff(independent.sd / independent.mean) < 0).all()
+    assert independent.sd[0] == cancelling.sd[0] == frozen.sd[0] == 1
+    assert cancelling.mean == pytest.approx(independent.mean)
+
+
+def test_the_cancelling_pair_by_simulation():
+    process = v.cancelling_rewards(once=True)
+    for gamma in (0.5, 1.0):
+        returns = v.sample_returns(process, gamma, np.random.default_rng(0), n=200)
+        assert np.abs(returns) == pytest.approx(1 - gamma)
+
+
+def test_episodes_with_gamma_one():
+    # A reward of 1 a step, the episode goes on with probability 3/4: geometric length, mean 4, variance 12.
+    process = v.reward_process([[0.75, 0.25], [0, 1]], [1.0, 0.0])
+    moments = v.return_moments(process, 1)
+    assert moments.mean == pytest.approx([4, 0])
+    assert moments.variance == pytest.approx([12, 0])
+    returns = v.sample_returns(process, 1, np.random.default_rng(1), n=4_000)
+    low, high = bootstrap_interval(returns, np.random.default_rng(2), confidence=0.999, resamples=1_000)[1:3]
+    assert low <= 4 <= high
+    assert v.absorbing_states(process).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: v.return_moments(v.iid_rewards(), 1), "never reaches an absorbing state"),
+        (lambda: v.return_moments(v.iid_rewards(), 1.2), "gamma must lie"),
+        (lambda: v.reward_process([[0.5, 0.6], [0, 1]], 0), "row 0 sums to 1.1"),
+        (lambda: v.reward_process([[1.0]], 0, -1), "variance and must be at least 0"),
+        (lambda: v.reward_process(np.eye(2), [1, 2, 3]), "does not fit P"),
+        (lambda: v.sample_returns(v.iid_rewards(), 0.9, 0), "numpy.random.Generator"),
+        (lambda: v.sample_returns(v.iid_rewards(), 0.9, np.random.default_rng(0), start=3), "state below 1"),
+        (lambda: v.sample_returns(v.iid_rewards(), 1, np.random.default_rng(0), max_steps=5), "did not end"),
+        (lambda: v.truncation_horizon(0.9, 2), "tolerance"),
+        (lambda: v.counterexamples([0.9, 0.5]), "increasing"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(BookError, match=message):
+        call()
+
+
+def test_truncation_horizon():
+    assert v.truncation_horizon(0.99, 0.01) == 459
+    assert v.truncation_horizon(0.5, 0.25) == 2
+    assert v.truncation_horizon(0, 0.1) == 1
+
+
+def test_plot():
+    curves = v.counterexamples([0, 0.5, 0.9, 0.99])
+    simulated = {"independent": [(0.9, 2.3, 2.2, 2.4)]}
+    figure = plot_variance(curves, simulated=simulated)
+    ax = figure.axes[0]
+    assert len(ax.get_legend().get_texts()) == 3
+    assert "horizon" in ax.get_xlabel()
+    assert "standard deviation" in ax.get_ylabel()
