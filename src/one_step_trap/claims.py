@@ -131,6 +131,7 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
         raise BookError(f"there is no ledger at {path}: run `make book` first, in the folder of the book") from None
     except json.JSONDecodeError as error:
         raise BookError(f"{path} is not readable as JSON ({error}): run `make book` to write it anew") from None
-    if not isinstance(rows, list):
+    wanted = Entry.model_fields.keys() | Claim.model_fields.keys()
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= wanted for row in rows):
         raise BookError(f"{path} does not hold a list of claims: run `make book` to write it anew")
     return rows

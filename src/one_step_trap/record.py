@@ -14,7 +14,7 @@ from typing import Any
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from one_step_trap.claims import CLAIM_MIME, Claim, Verdict
+from one_step_trap.claims import CLAIM_MIME, Claim, Verdict, parse
 from one_step_trap.errors import BookError
 from one_step_trap.figures import source_of, to_svg
 from one_step_trap.stats import Interval
@@ -98,8 +98,8 @@ def claim(
         check_real(end, f"{label} of claim {id}")
     if not (low <= value <= high or math.isclose(low, value) or math.isclose(value, high)):
         raise BookError(f"claim {id}: the value {value:g} lies outside its interval [{low:g}, {high:g}]")
-    row = Claim(id=id, value=float(value), low=float(low), high=float(high), unit=unit, n=int(n), verdict=verdict,
-                condition=condition, rule=rule, figure=figure)
+    row = parse({"id": id, "value": float(value), "low": float(low), "high": float(high), "unit": unit, "n": int(n),
+                 "verdict": verdict, "condition": condition, "rule": rule, "figure": figure})
     emit(f"claim:{id}", {CLAIM_MIME: row.model_dump(), "text/plain": row.summary()}, hidden=True)
     number(f"{id}.value", row.value)
     number(f"{id}.interval", f"[{row.low:.3g}, {row.high:.3g}]")

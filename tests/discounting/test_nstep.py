@@ -1,6 +1,8 @@
-"""n-step TD: hand-worked episodes, the algorithm box taken literally, figure 7.2, and where the claim fails."""
+"""n-step TD: episodes by hand, the algorithm box word for word, figure 7.2, and where the claim fails."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +14,12 @@ from one_step_trap.discounting.plots import nstep as plots
 from one_step_trap.errors import BookError
 
 
-def walks_of(n_states: int, *runs: list[list[int]], p_right: float = 0.5) -> nstep.Walks:
-    return nstep.Walks(n_states, p_right, tuple(tuple(np.array(path) for path in run) for run in runs))
+def walks_of(n_states: int, *runs: list[list[int]]) -> nstep.Walks:
+    return nstep.Walks(n_states, 0.5, tuple(tuple(map(np.array, run)) for run in runs))
 
 
 def box(V: list[float], S: list[int], R: list[float], n: int, alpha: float, gamma: float) -> None:
-    """The box of section 7.1 word for word, with its loop over t: independent of the library's loop over τ."""
+    """The box of section 7.1 word for word, with its loop over t where the library loops over τ."""
     T, t = float("inf"), 0
     while True:
         if t < T and t + 1 == len(S) - 1:
@@ -56,11 +58,11 @@ def test_true_values_by_hand():
 @pytest.mark.parametrize(
     ("n", "expected"),
     [
-        # V2 ← 0 + ½(½·.8 - 0) = .2;  V3 ← .8 + ½(½·.2 - .8) = .45;  V2 ← .2 + ½(½·.4 - .2) = .2;  V1 ← .4 + ½(-1 - .4)
+        # V2 ← ½(½·.8) = .2; V3 ← .8 + ½(½·.2 - .8); V2 ← .2 + ½(½·.4 - .2); V1 ← .4 + ½(-1 - .4)
         (1, [-0.3, 0.2, 0.45]),
-        # Returns of 2 steps: ¼ V2, ¼ V1, then -½ and -1. V2 ← 0;  V3 ← .8 + ½(.1 - .8);  V2 ← ½(-½);  V1 as above
+        # Returns ¼ V2, ¼ V1, -½ and -1. V2 ← ½(0); V3 ← .8 + ½(.1 - .8); V2 ← ½(-½); V1 as above
         (2, [-0.3, -0.25, 0.45]),
-        # Monte Carlo, returns -⅛, -¼, -½, -1: V2 ← -.0625;  V3 ← .8 + ½(-¼ - .8);  V2 ← -.0625 + ½(-½ + .0625)
+        # Returns -⅛, -¼, -½, -1. V2 ← ½(-⅛); V3 ← .8 + ½(-¼ - .8); V2 ← V2 + ½(-½ - V2)
         (4, [-0.3, -0.28125, 0.275]),
         (9, [-0.3, -0.28125, 0.275]),
     ],
@@ -113,7 +115,7 @@ def test_bias_falls_and_variance_grows_with_n_at_one_alpha(many):
 
 
 def test_bias_and_variance_by_hand():
-    # One state, so v = 0. Two runs of one episode, to the right and to the left: V = ±α, mean 0, variance 2α²/(2-1).
+    # One state, so v = 0. Two runs of one episode, right and left: V = ±α, mean 0, variance 2α²/(2-1).
     result = nstep.n_step_td(walks_of(1, [[1, 2]], [[1, 0]]), [1], [0.5])
     assert result.variance[0, 0, 0] == pytest.approx(0.5)
     assert result.bias_squared[0, 0, 0] == pytest.approx(-0.25)
@@ -177,11 +179,11 @@ def test_episodes_can_be_cut_after_the_run():
 
 def test_the_claim_and_where_it_fails():
     table = nstep.sweep(
-        [{}, {"n_states": 3}, {"gamma": 0.3}, {"p_right": 1.0}, {"gamma": 0.0}],
+        [{}, {"n_states": 3}, {"gamma": 0.5}, {"p_right": 1.0}, {"gamma": 0.0}],
         seed=11,
         repetitions=60,
         n_steps=[1, 2, 4, 16, 64],
-        alphas=[0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0],
+        alphas=[0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.7, 1.0],
     )
     assert table["verdict"].tolist() == [
         nstep.INTERMEDIATE,
@@ -193,15 +195,21 @@ def test_the_claim_and_where_it_fails():
     assert table["best_n"][0] == 4
     assert table["over_shortest_low"][0] > 0.05
     assert table["over_longest_low"][0] > 0.1
-    # Without chance Monte Carlo with α = 1 knows the states that it visits after one episode: the other 9 stay at 0.
+    # Without chance, Monte Carlo with α = 1 knows all it visits after one episode; the other 9 stay at 0.
     assert table["rms"][3] == pytest.approx(np.sqrt(9 / 19))
 
 
 def test_a_tie_is_left_open():
-    # Two runs that go opposite ways: neither n can be shown to be better.
-    runs = [nstep.sample_walks(np.random.default_rng(s), 5, episodes=1, repetitions=3) for s in (0, 1)]
-    choose, judge = (nstep.n_step_td(walks, [1, 3], [0.1]) for walks in runs)
-    assert nstep.compare_n(choose, judge, np.random.default_rng(0)).verdict == nstep.OPEN
+    # n = 1 was chosen, but on the runs to judge by, each n is better than the other in half of them.
+    walks = nstep.sample_walks(np.random.default_rng(0), 5, episodes=1, repetitions=4)
+    result = nstep.n_step_td(walks, [1, 3], [0.1])
+    errors = {"choose": [[0.2, 0.3]] * 4, "judge": [[0.2, 0.3], [0.3, 0.2]] * 2}
+    choose, judge = (replace(result, errors=np.reshape(errors[k], (4, 1, 2, 1))) for k in ("choose", "judge"))
+    comparison = nstep.compare_n(choose, judge, np.random.default_rng(0))
+    assert comparison.best_n == 1
+    assert comparison.over_longest().value == pytest.approx(0)
+    assert comparison.over_longest().low < 0 < comparison.over_longest().high
+    assert comparison.verdict == nstep.OPEN
 
 
 def test_choosing_and_judging_on_the_same_runs_is_an_error():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -45,10 +46,8 @@ def imports_of(notebook: Path) -> set[str]:
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     names: set[str] = set()
     for source in sources:
-        # A line magic is no Python; nothing of ours is imported by one.
-        lines = [line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))]
         try:
-            tree = ast.parse("\n".join(lines))
+            tree = ast.parse(_without_magics(source))
         except SyntaxError as error:
             raise BookError(f"{notebook} has a cell that is not Python: {error}") from None
         for node in ast.walk(tree):
@@ -57,6 +56,11 @@ def imports_of(notebook: Path) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in names if name == PACKAGE or name.startswith(f"{PACKAGE}.")}
+
+
+def _without_magics(source: str) -> str:
+    """Return the code with ``pass`` in place of IPython's line magics, which may be all that a block holds."""
+    return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
 @cache

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -29,6 +29,7 @@ from scipy import stats
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import proportion_interval
+from one_step_trap.study import Study
 from one_step_trap.validate import (
     check_count,
     check_finite,
@@ -550,20 +551,41 @@ def study(settings: Settings = FULL) -> pd.DataFrame:
                                 float(run.V[1, 0]),
                             )
                         )
-    columns = [
-        "task",
-        "delay",
-        "gamma",
-        "n_step",
-        "seed",
-        "episodes",
-        "success",
-        "learned_at",
-        "far_visits",
-        "optimal",
-        "value",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+KEYS = ("task", "delay", "gamma", "n_step", "seed")
+"""The columns that tell the runs of the study apart."""
+
+COLUMNS = {
+    "task": "competing (1 at step 1 against 1 + bonus at the delay), alone (nothing against 1), noisy (the same with noise)",
+    "delay": "step at which the far chain pays",
+    "gamma": "discount per step",
+    "n_step": "rewards in a target before it bootstraps; inf is Monte Carlo",
+    "seed": "seed of the run",
+    "episodes": "episodes of training",
+    "success": "whether the greedy choice after training is the far chain",
+    "learned_at": "episodes after which the greedy choice was the far chain to the end; inf if never",
+    "far_visits": "episodes in which the far chain was chosen",
+    "optimal": "whether the discounted optimum itself takes the far chain",
+    "value": "learned value of the far chain, in reward",
+}
+
+STUDY_PARTS = 10
+
+
+def run_part(part: int) -> pd.DataFrame:
+    """Return one of the ``STUDY_PARTS`` parts of the full study: every tenth seed."""
+    return study(replace(FULL, seeds=FULL.seeds[part::STUDY_PARTS]))
+
+
+STUDY = Study(
+    title="Delayed rewards: which chain agents choose, by task, delay, discount, length of return and seed",
+    parts=STUDY_PARTS,
+    run=run_part,
+    settings=asdict(FULL),
+    columns=COLUMNS,
+)
 
 
 def success_table(
@@ -584,9 +606,10 @@ def success_table(
 
 
 def seen_curve(settings: Settings = FULL, *, points: int = 60) -> pd.DataFrame:
-    """Return the exact chance of success in the noisy task (`seen_probability`): columns ``gamma``, ``delay``, ``probability``.
+    """Return the exact chance of success in the noisy task, `seen_probability` on a grid of delays.
 
-    The number of episodes of each chain is taken as exactly half, as `seen_probability` does.
+    Columns: ``gamma``, ``delay``, ``probability``.     The number of episodes of each chain is taken as
+    exactly half, as `seen_probability` does.
     """
     grid = np.unique(np.geomspace(min(settings.delays), max(settings.delays), points).round().astype(int))
     rows = [
@@ -598,10 +621,12 @@ def seen_curve(settings: Settings = FULL, *, points: int = 60) -> pd.DataFrame:
 
 
 def expected_learning(gamma: float, settings: Settings = FULL) -> pd.DataFrame:
-    """Return the episodes expected until the competing task is learned: columns ``n_step``, ``delay``, ``episodes``.
+    """Return the episodes expected until the competing task is learned, for each n and delay.
 
-    The far chain is explored in a share ε/2 of the episodes, so that its `visits_to_prefer` take 2/ε times
-    as many episodes. Infinite where the optimum at ``gamma`` takes the near reward.
+    Columns: ``n_step``, ``delay``, ``episodes``. The near chain counts as fully learned, which flatters it
+    where both are learned in a few visits (Monte Carlo, or 10 steps at n = 10). The far chain is explored
+    in a share ε/2 of the episodes, so that its `visits_to_prefer` take 2/ε times as many episodes. Infinite
+    where the optimum at ``gamma`` takes the near reward.
     """
     rows = []
     for n_step in settings.n_steps:

@@ -8,9 +8,12 @@ the live registry and measures the second.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import importlib
+import importlib.util
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +35,7 @@ NEAR_1000 = (
 
 # What the chapter plays, and how often: enough episodes for a useful interval, few where one is long.
 PLAYED: Mapping[str, int] = {
-    "CartPole-v1": 1_000,
+    "CartPole-v1": 4_000,
     "Acrobot-v1": 20,
     "MountainCar-v0": 20,
     "Pendulum-v1": 20,
@@ -195,6 +198,21 @@ def find_spec(env_id: Any) -> EnvSpec:
         raise BookError(f"{env_id!r} is not a known gymnasium environment{hint}") from error
 
 
+@contextlib.contextmanager
+def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
+    """Keep MuJoCo's compiler from printing warnings and from leaving MUJOCO_LOG.TXT in the current folder."""
+    if ".mujoco" not in _entry_module(spec) or importlib.util.find_spec("mujoco") is None:
+        yield
+        return
+    mujoco = importlib.import_module("mujoco")
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """Return the environment, cut off at ``cap`` steps where given; one clear error if it cannot run."""
     spec = find_spec(env_id)
@@ -202,7 +220,8 @@ def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env
         kwargs["max_episode_steps"] = check_count(cap, "cap")
     try:
         # The checker wraps every step in tests that gymnasium's own environments have long passed.
-        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        with _quiet_mujoco(spec):
+            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except (gymnasium.error.Error, ImportError) as error:
         family = _entry_module(spec).split(".")
         extra = family[2] if family[:2] == ["gymnasium", "envs"] and len(family) > 2 else ""

@@ -130,7 +130,10 @@ def load_texts(folder: str | Path | None = None) -> list[Text]:
     manifest = root / "manifest.json"
     if not manifest.is_file():
         raise BookError(f"no texts in {root}; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}")
-    problems = {problem["id"]: problem for problem in json.loads(manifest.read_text(encoding="utf-8"))}
+    try:
+        problems = {problem["id"]: problem for problem in json.loads(manifest.read_text(encoding="utf-8"))}
+    except (ValueError, TypeError, KeyError) as error:
+        raise BookError(f"{manifest} cannot be read; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}") from error
     wanted = [
         ("aaac_problem_a", "known", 0),
         ("aaac_problem_a", "unknown", 0),

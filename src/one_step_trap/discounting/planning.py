@@ -471,8 +471,10 @@ def _percentile(values: FloatArray, n: int) -> Interval:
 
 
 def _increasing(values: Iterable[Any], name: str) -> tuple[Any, ...]:
-    check = check_gamma if name == "gammas" else check_count
-    grid = tuple(check(value, name=name.rstrip("s")) for value in values)
+    if name == "gammas":
+        grid: tuple[Any, ...] = tuple(check_gamma(value) for value in values)
+    else:
+        grid = tuple(check_count(value, name) for value in values)
     if not grid or any(b <= a for a, b in itertools.pairwise(grid)):
         raise BookError(f"{name} must be one or more increasing numbers, got {list(grid)}")
     return grid

@@ -1,4 +1,4 @@
-"""Figures of delayed rewards: what is preferred, what is seen, and how slowly news of a far reward travels."""
+"""Figures of delayed rewards: what is preferred, what is seen, how slowly news travels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def success(
 ) -> Figure:
     """Draw the share of agents that choose the far reward against its delay, one curve a discount.
 
-    ``table``: one task and one n of `success_table`, with exact intervals over seeds. ``boundaries``:
+    ``table``: one task and one n of `success_table`, exact intervals over seeds. ``boundaries``:
     discount -> exact delay beyond which the optimum itself prefers the near reward (a dashed upright line
     in the colour of the curve). ``exact``: columns ``gamma``, ``delay``, ``probability``, drawn as lines
     behind the measured points (`seen_curve`).
@@ -48,21 +48,28 @@ def success(
         x = rows["delay"] * 1.035 ** (i - (len(gammas) - 1) / 2)
         color = COLORS[i % len(COLORS)]
         errors = [rows["success"] - rows["low"], rows["high"] - rows["success"]]
-        line = {"linestyle": "none"} if exact is not None else {"linestyle": DASHES[i % len(DASHES)]}
-        ax.errorbar(x, rows["success"], yerr=errors, color=color, marker=MARKERS[i % len(MARKERS)], elinewidth=1.1,
-                    markersize=5.5, label=_label(gamma), zorder=3, **line)  # fmt: skip
+        dash = DASHES[i % len(DASHES)]
+        joined = dash if exact is None and boundaries is None else "none"
+        ax.errorbar(
+            x,
+            rows["success"],
+            yerr=errors,
+            color=color,
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=5.5,
+            elinewidth=1.1,
+            linestyle=joined,
+            label=_label(gamma),
+            zorder=3,
+        )
         if exact is not None:
             curve = exact[exact["gamma"] == gamma].sort_values("delay")
-            ax.plot(
-                curve["delay"],
-                curve["probability"],
-                color=color,
-                linestyle=DASHES[i % len(DASHES)],
-                linewidth=1.4,
-            )
-        boundary = (boundaries or {}).get(gamma, math.inf)
-        if math.isfinite(boundary):
-            ax.axvline(boundary, color=color, linestyle=(0, (2, 2)), linewidth=1.1, zorder=1)
+            ax.plot(curve["delay"], curve["probability"], color=color, linestyle=dash, linewidth=1.4)
+        if boundaries is not None:
+            low, high = float(table["delay"].min()), float(table["delay"].max())
+            edge = min(max(boundaries.get(gamma, math.inf), low), high)
+            end = 1.0 if boundaries.get(gamma, math.inf) > high else 0.0
+            ax.plot([low, edge, edge, high], [1, 1, end, end], color=color, linestyle=dash, linewidth=1.4)
     _delay_axis(ax, list(table["delay"]))
     ax.set_ylim(-0.04, 1.04)
     ax.set_xlabel("delay of the far reward (steps)")
@@ -76,7 +83,7 @@ def propagation(runs: pd.DataFrame, expected: pd.DataFrame) -> Figure:
     """Draw the episodes until the far reward is chosen for good against its delay, one curve for each n.
 
     ``runs``: rows of `study` of one task and one discount (points: medians over seeds, bars: 5th to 95th
-    percentile, runs that never learn left out). ``expected``: columns ``n_step``, ``delay``, ``episodes``,
+    percentile). ``expected``: columns ``n_step``, ``delay``, ``episodes``,
     the exact expectation (lines, `expected_learning`).
     """
     if runs[["task", "gamma"]].drop_duplicates().shape[0] != 1:
@@ -84,8 +91,12 @@ def propagation(runs: pd.DataFrame, expected: pd.DataFrame) -> Figure:
     figure, ax = new_figure(height=3.6)
     for i, n in enumerate(sorted(runs["n_step"].unique())):
         color, marker, dash = COLORS[i], MARKERS[i], DASHES[i]
-        learned = runs[(runs["n_step"] == n) & runs["success"]].groupby("delay")["learned_at"]
-        spread = learned.quantile([0.05, 0.5, 0.95]).unstack()
+        # A run that never learns counts as learning at the end; shown is where at least half learn.
+        late = runs[runs["n_step"] == n].assign(
+            at=lambda rows: rows["learned_at"].clip(upper=rows["episodes"])
+        )
+        spread = late.groupby("delay")["at"].quantile([0.05, 0.5, 0.95]).unstack()
+        spread = spread[spread[0.5] < runs["episodes"].max()]
         label = "Monte Carlo" if math.isinf(n) else "one-step TD" if n == 1 else f"{n:g}-step TD"
         errors = [spread[0.5] - spread[0.05], spread[0.95] - spread[0.5]]
         ax.errorbar(
@@ -111,8 +122,9 @@ def propagation(runs: pd.DataFrame, expected: pd.DataFrame) -> Figure:
         textcoords="offset points",
         fontsize=11,
     )
-    ticks = [10, 100, 1_000, 10_000, 100_000]
+    ticks = [1, 10, 100, 1_000, 10_000, 100_000]
     ax.set_yticks(ticks, [f"{t:,}" for t in ticks])
+    ax.set_ylim(1, 1e5)
     ax.minorticks_off()
     ax.set_xlabel("delay of the far reward (steps)")
     ax.set_ylabel("episodes to learn to wait")

@@ -17,7 +17,7 @@ def _log_steps(ax, low: float, high: float) -> None:  # type: ignore[no-untyped-
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     ticks = [t for t in (1, 10, 100, 1_000, 10_000, 100_000) if low <= t <= high]
-    ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    ax.set_xticks(ticks, [f"{t // 1_000}k" if t >= 1_000 else f"{t}" for t in ticks])
     ax.minorticks_off()
 
 
@@ -33,11 +33,10 @@ def caps(table: pd.DataFrame, *, horizon: float | None = None) -> Figure:
     top = 12_000.0  # where "no cap" stands
     for y, family in enumerate(families):
         sizes = table.loc[table["family"] == family, "cap"].dropna().value_counts().sort_index()
-        near = np.array([999 <= cap <= 1000 for cap in sizes.index])
+        near = np.array([999 <= cap <= 1000 for cap in sizes.index], dtype=np.bool_)
         x, n = sizes.index.to_numpy(dtype=float), sizes.to_numpy(dtype=float)
-        for mask, color, label in ((near, VERMILLION, "999 or 1,000"), (~near, BLUE, "another cap")):
-            ax.scatter(x[mask], np.full(mask.sum(), y), s=90 + 45 * n[mask], color=color, zorder=3,
-                       marker="D" if color == VERMILLION else "o", label=label if y == 0 else None)  # fmt: skip
+        for mask, color, marker in ((near, VERMILLION, "D"), (~near, BLUE, "o")):
+            ax.scatter(x[mask], y + 0 * x[mask], s=90 + 45 * n[mask], color=color, marker=marker, zorder=3)
         for cap, number in zip(x, n, strict=True):
             ax.annotate(
                 f"{int(number)}", (cap, y), ha="center", va="center", color="white", fontsize=9, zorder=4
@@ -52,7 +51,9 @@ def caps(table: pd.DataFrame, *, horizon: float | None = None) -> Figure:
     ax.set_yticks(range(len(families)), [str(family).replace("_", " ") for family in families])
     ax.set_ylim(-0.6, len(families) - 0.4)
     ax.set_xlabel("cap on the length of an episode (steps)")
-    legend_above(ax, ncols=2, title="number of specs at")
+    for color, marker, label in ((VERMILLION, "D", "999 or 1,000 steps"), (BLUE, "o", "another cap")):
+        ax.scatter([], [], s=90, color=color, marker=marker, label=label)
+    legend_above(ax, ncols=2)
     return figure
 
 
@@ -69,10 +70,10 @@ def lengths(played: Sequence[Episodes], *, horizon: float | None = None) -> Figu
         low, high = np.quantile(run.lengths, [0.05, 0.95])
         first = y == 0
         ax.plot([low, high], [y, y], color=BLUE, linewidth=6, alpha=0.45, solid_capstyle="butt",
-                label="5th to 95th percentile" if first else None)  # fmt: skip
+                label="5% to 95%" if first else None)  # fmt: skip
         ax.plot(run.lengths.mean(), y, "o", color=BLUE, zorder=4, label="mean" if first else None)
         color = GREY if run.cap_is_ours else VERMILLION
-        label = None if run.cap_is_ours or any(not r.cap_is_ours for r in order[:y]) else "cap in the spec"
+        label = None if run.cap_is_ours or any(not r.cap_is_ours for r in order[:y]) else "cap"
         ax.plot(run.cap, y, "|", color=color, markersize=15, markeredgewidth=2.6, zorder=3, label=label)
         ax.annotate(f"{run.censored.mean():.0%}", (1.02, y), xycoords=("axes fraction", "data"), va="center",
                     annotation_clip=False)  # fmt: skip
@@ -82,7 +83,7 @@ def lengths(played: Sequence[Episodes], *, horizon: float | None = None) -> Figu
     ax.set_yticks(range(len(order)), [run.id for run in order])
     ax.set_ylim(-0.6, len(order) - 0.4)
     ax.annotate(
-        "cut off", (1.02, len(order) - 0.3), xycoords=("axes fraction", "data"), annotation_clip=False
+        "cut off", (1.0, len(order) - 0.25), xycoords=("axes fraction", "data"), annotation_clip=False
     )
     ax.set_xlabel("length of an episode under random actions (steps)")
     legend_above(ax, ncols=3)

@@ -1,4 +1,4 @@
-"""Figures of planning in a learned model: the loss against γ, its two parts, and the policies γ lets through."""
+"""Figures of planning in a learned model: the loss against γ, its parts, and the policies γ lets through."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from one_step_trap.figures import BLUE, COLORS, DASHES, INK, MARKERS, VERMILLION
 
 
 def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
-    """Return the mean planning loss against γ, one curve for each n, marked at its best γ with the interval."""
+    """Return the mean planning loss against γ, a curve for each n, marked at its best γ with interval."""
     figure, ax = new_figure(height=3.8)
     gammas, loss = result.study.gammas, result.mean_loss()
     for i, n in enumerate(_sizes(result)):
@@ -37,7 +37,7 @@ def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
 
 
 def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) -> Figure:
-    """Return horizon and estimation loss, stacked, against γ, for two sizes n (the smallest and the largest)."""
+    """Return horizon and estimation loss, stacked, against γ, for two sizes n (by default the extremes)."""
     known = _sizes(result)
     few, many = sizes or (known[0], known[-1])
     if few not in known or many not in known:

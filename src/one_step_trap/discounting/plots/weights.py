@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from one_step_trap.discounting.weights import DiscountReport
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, STYLE, new_figure
+from one_step_trap.figures import COLORS, DASHES, GREY, INK, new_figure
 
 
 def plot_weights(
@@ -31,11 +30,12 @@ def plot_weights(
     if tasks:  # the names stand above the axes, where they cover no curve
         top = ax.secondary_xaxis("top")
         top.set_xticks(
-            list(tasks.values()), list(tasks), rotation=30, ha="left", rotation_mode="anchor", color=INK
+            list(tasks.values()), list(tasks), rotation=-25, ha="right", rotation_mode="anchor", color=INK
         )
         top.minorticks_off()
         top.tick_params(length=0, pad=2)
         top.spines["top"].set_visible(False)
-    with mpl.rc_context(STYLE):
-        figure.legend(loc="outside lower left", ncols=2, columnspacing=1.2)
+    figure.legend(
+        loc="outside lower left", ncols=2, columnspacing=1.2, frameon=False, fontsize=11, labelcolor=INK
+    )
     return figure

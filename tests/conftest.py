@@ -1,0 +1,16 @@
+"""Shared by all tests. Because this file is here, tests can import ``needs`` (this folder is on the path)."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # ``needs``, also when only a part of the tests is run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the book."""
+    return ROOT

@@ -1,0 +1,278 @@
+"""Delayed rewards: the task, its exact limits, and agents that learn it or cannot."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from one_step_trap.discounting import delayed as d
+from one_step_trap.discounting.plots import delayed as plots
+from one_step_trap.errors import BookError
+
+SMALL = d.Settings(delays=(3, 30), gammas=(0.99, 1.0), seeds=(0, 1, 2), episodes=2_000, noisy_episodes=200)
+
+
+def episode(env, action):
+    rewards = []
+    observation, _ = env.reset(seed=0)
+    done = False
+    while not done:
+        observation, reward, terminated, truncated, _ = env.step(action)
+        rewards.append(reward)
+        done = terminated or truncated
+    return rewards, observation, terminated
+
+
+def test_it_is_a_gymnasium_environment():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(d.DiscountingChain(), skip_render_check=True)
+        check_env(d.DiscountingChain(d.Chains((1, 4), (0.0, 1.0), 6, 0.3)), skip_render_check=True)
+    assert not any("Discounting" in key for key in gymnasium.registry)
+
+
+@pytest.mark.parametrize("action", range(5))
+def test_bsuite_s_rewards_come_at_1_3_10_30_100(action):
+    rewards, observation, terminated = episode(d.DiscountingChain(), action)
+    assert len(rewards) == 100
+    assert terminated
+    delay = (1, 3, 10, 30, 100)[action]
+    assert rewards[delay - 1] == (1.1 if action == 4 else 1.0)
+    assert sum(r != 0 for r in rewards) == 1
+    assert observation == pytest.approx([action, 1.0])
+
+
+def test_only_the_first_action_counts():
+    env = d.DiscountingChain()
+    first, _ = env.reset(seed=0)
+    assert list(first) == [-1, 0]
+    env.step(1)
+    assert [env.step(0)[1] for _ in range(3)] == [0.0, 1.0, 0.0]
+    with pytest.raises(BookError, match="action must be"):
+        env.step(9)
+    episode(env, 0)
+    with pytest.raises(BookError, match="call reset"):
+        env.step(0)
+
+
+def test_mapping_seed_wraps_round():
+    assert d.Chains.bsuite(7).rewards == d.Chains.bsuite(2).rewards == (1.0, 1.0, 1.1, 1.0, 1.0)
+
+
+def test_the_published_numbers_of_the_100_step_bonus():
+    chains = d.Chains.bsuite(4)
+    assert chains.critical_gamma() == pytest.approx(1.1 ** (-1 / 99))
+    assert chains.critical_gamma() == pytest.approx(0.99904, abs=5e-6)
+    assert chains.values(0.99)[4] == pytest.approx(0.41, abs=0.005)
+    assert not chains.optimal_is_best(0.99903)
+    assert chains.optimal_is_best(0.99904)
+
+
+@given(
+    delays=st.lists(st.integers(1, 200), min_size=2, max_size=5, unique=True),
+    lucky=st.integers(0, 4),
+    bonus=st.floats(0.01, 3),
+    gamma=st.floats(0.0, 1.0),
+)
+def test_the_critical_gamma_separates_what_is_preferred(delays, lucky, bonus, gamma):
+    chains = d.Chains.bsuite(lucky % len(delays), delays=delays, bonus=bonus)
+    critical = chains.critical_gamma()
+    if abs(gamma - critical) > 1e-9 and gamma > 0.05:  # below, γ^199 underflows
+        assert chains.optimal_is_best(gamma) == (gamma > critical)
+
+
+def test_the_return_that_is_played_is_the_exact_value():
+    chains = d.Chains((2, 5), (1.0, 3.0), 7)
+    for action in (0, 1):
+        rewards, _, _ = episode(d.DiscountingChain(chains), action)
+        assert sum(0.9**t * r for t, r in enumerate(rewards)) == pytest.approx(chains.values(0.9)[action])
+
+
+def test_limits_by_hand():
+    assert d.longest_preferred_delay(0.99, 1.1) == pytest.approx(10.48, abs=0.01)
+    assert d.longest_preferred_delay(1.0, 1.1) == math.inf
+    assert d.longest_preferred_delay(0.0, 1.1) == 1.0
+    assert d.ratio_to_wait(0.99, 500) == pytest.approx(0.99**-499)
+    assert d.ratio_to_wait(0.5, 3) == pytest.approx(4)
+    assert d.return_sd(0.0, 9, 2.0) == 2.0
+    assert d.return_sd(1.0, 9, 2.0) == 6.0
+    assert d.return_sd(0.5, 2, 1.0) == pytest.approx(math.sqrt(1.25))
+
+
+@given(gamma=st.floats(0.01, 0.9999), ratio=st.floats(1.01, 1e6))
+def test_the_two_ways_to_state_the_preference_agree(gamma, ratio):
+    assert d.ratio_to_wait(gamma, d.longest_preferred_delay(gamma, ratio)) == pytest.approx(ratio, rel=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(53, np.float64), (24, np.float32), (11, np.float16)])
+def test_rounding_hides_a_far_reward(bits, dtype):
+    edge = d.float_sight(0.99, bits=bits)
+    assert dtype(1) + dtype(0.99 ** (edge + 1 - 1)) == dtype(1)
+    assert dtype(1) + dtype(0.99 ** (edge - 2)) > dtype(1)
+
+
+def test_seen_probability_and_seen_delay_are_inverse_and_right():
+    D = d.seen_delay(0.99, 2_000, 0.1, probability=0.9)
+    assert d.seen_probability(0.99, round(D), 2_000, 0.1, length=10**6) == pytest.approx(0.9, abs=0.005)
+    more = d.seen_delay(0.99, 200_000, 0.1, probability=0.9)
+    assert more - D == pytest.approx(math.log(10) / -math.log(0.99))  # a hundredfold of data: 229 steps
+    assert d.seen_probability(0.99, 2_000, 2_000, 0.1) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_seen_probability_against_simulation():
+    chains, episodes = d.Chains((1, 40), (0.0, 1.0), 40, 0.2), 40
+    agent = d.Agent(0.95, d.MONTE_CARLO, None, 1.0)
+    share = np.mean([d.train(chains, agent, episodes, seed).success for seed in range(600)])
+    exact = d.seen_probability(0.95, 40, episodes, 0.2)
+    assert abs(share - exact) < 4 * math.sqrt(exact * (1 - exact) / 600)
+
+
+@pytest.mark.parametrize("n_step", [1, 3, 4, d.MONTE_CARLO])
+@pytest.mark.parametrize("alpha", [0.5, None])
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_the_compiled_agent_is_the_reference(n_step, alpha, noise):
+    chains = d.Chains((1, 6, 4), (1.0, 1.5, 0.2), 9, noise)
+    agent = d.Agent(0.95, n_step, alpha, 0.3)
+    for seed in (0, 5):
+        slow, fast = d.train_reference(chains, agent, 120, seed), d.train(chains, agent, 120, seed)
+        np.testing.assert_allclose(fast.V, slow.V, atol=1e-12)
+        assert (fast.visits == slow.visits).all()
+        assert (fast.success, fast.learned_at) == (slow.success, slow.learned_at)
+
+
+def test_ties_are_broken_by_the_generator_as_in_the_reference():
+    chains = d.Chains((3, 3, 3), (0.0, 0.0, 0.0), 3)
+    agent = d.Agent(0.9, epsilon=0.0)
+    slow, fast = d.train_reference(chains, agent, 60, 1), d.train(chains, agent, 60, 1)
+    assert (slow.visits == fast.visits).all()
+    assert fast.visits.min() > 5
+    assert not fast.success  # a tie is no success
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    delay=st.integers(2, 30), n_step=st.integers(1, 35), alpha=st.floats(0.05, 1.0), gamma=st.floats(0.5, 1.0)
+)
+def test_news_travels_as_the_binomial_says(delay, n_step, alpha, gamma):
+    chains, visits = d.Chains((1, delay), (0.0, 2.0), delay), 25
+    V = d.train(chains, d.Agent(gamma, n_step, alpha, 1.0), 2 * visits, 0)
+    expected = 2.0 * gamma ** (delay - 1) * d.propagated(delay, int(V.visits[1]), alpha, n_step)
+    assert V.V[1, 0] == pytest.approx(expected, rel=1e-9, abs=1e-14)
+
+
+def test_monte_carlo_propagates_at_once_and_td_step_by_step():
+    assert d.propagated(100, 3, 0.5, d.MONTE_CARLO) == pytest.approx(1 - 0.5**3)
+    assert d.propagated(100, 99, 0.5) == 0.0
+    assert d.propagated(100, 200, 0.5) == pytest.approx(0.5, abs=0.03)
+    assert d.propagated(100, 10, 1.0, 10) == 1.0
+    assert d.propagated(100, 9, 1.0, 10) == 0.0
+
+
+def test_visits_to_prefer_is_the_first_visit_that_suffices():
+    chains = d.Chains((1, 50), (1.0, 1.1), 50)
+    visits = d.visits_to_prefer(chains, 1.0, 0.5)
+    value = [1.1 * d.propagated(50, int(m), 0.5) for m in (visits - 1, visits)]
+    assert value[0] <= 1 < value[1]
+    assert d.visits_to_prefer(chains, 0.99, 0.5) == math.inf
+
+
+def test_one_agent_learns_bsuite_s_chain_and_one_cannot():
+    chains = d.Chains.bsuite(4)
+    for seed in range(5):
+        assert d.train(chains, d.Agent(0.9995, d.MONTE_CARLO), 3_000, seed).success
+        assert not d.train(chains, d.Agent(0.99, d.MONTE_CARLO), 3_000, seed).success
+        assert not d.train(
+            chains, d.Agent(0.9995, 1), 3_000, seed
+        ).success  # the discount suffices, the news is late
+    assert d.train(chains, d.Agent(0.9995, 1), 40_000, 0).success
+
+
+def test_preference_does_not_depend_on_n_once_learned():
+    for n_step in (1, 5, d.MONTE_CARLO):
+        assert not d.train(d.Chains((1, 12), (1.0, 1.1), 12), d.Agent(0.99, n_step), 20_000, 0).success
+        assert d.train(d.Chains((1, 10), (1.0, 1.1), 10), d.Agent(0.99, n_step), 20_000, 0).success
+
+
+def test_without_competitor_and_noise_every_discount_sees_the_reward():
+    run = d.train(d.Chains((1, 1_000), (0.0, 1.0), 1_000), d.Agent(0.99, d.MONTE_CARLO), 200, 0)
+    assert run.success
+    assert 0 < run.V[1, 0] < 1e-4
+
+
+def test_rows_of_a_slice_equal_those_of_the_full_study():
+    full = d.study(SMALL)
+    part = d.study(replace(SMALL, delays=(30,), gammas=(0.99,), seeds=(1, 2)))
+    chosen = full[(full["delay"] == 30) & (full["gamma"] == 0.99) & (full["seed"] > 0)].reset_index(drop=True)
+    assert part.equals(chosen)
+    assert full.equals(d.study(SMALL))
+    assert len(full) == 2 * 2 * 3 * (3 + 3 + 1)
+    assert set(d.SLICE.delays) <= set(d.FULL.delays)
+    assert len(d.FULL.seeds) >= 20
+
+
+def test_success_table_counts_and_bounds():
+    table = d.success_table(d.study(SMALL))
+    row = table[
+        (table["task"] == "competing") & np.isinf(table["n_step"]) & (table["delay"] == 30)
+    ].set_index("gamma")
+    assert (row.loc[0.99, "success"], row.loc[1.0, "success"]) == (0.0, 1.0)
+    assert (row.loc[0.99, "optimal"], row.loc[1.0, "optimal"]) == (False, True)
+    assert row.loc[1.0, "low"] == pytest.approx(0.025 ** (1 / 3))  # Clopper-Pearson at 3 of 3
+    with pytest.raises(BookError, match="lacks the columns success"):
+        d.success_table(table.drop(columns="success"))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: d.Chains((1,), (1.0,), 3), "at least 2 chains"),
+        (lambda: d.Chains((1, 2), (1.0,), 3), "every chain needs a reward"),
+        (lambda: d.Chains((1, 9), (1.0, 1.0), 3), "longest delay"),
+        (lambda: d.Chains((0, 2), (1.0, 1.0), 3), "delay must be at least 1"),
+        (lambda: d.Chains((1, 2), (1.0, math.nan), 3), "NaN"),
+        (lambda: d.Chains((1, 2), (1.0, 1.0), 3, -1.0), "standard deviation"),
+        (lambda: d.Chains.bsuite(-1), "mapping_seed"),
+        (lambda: d.Agent(1.5), "gamma must lie"),
+        (lambda: d.Agent(0.9, 0), "n_step"),
+        (lambda: d.Agent(0.9, 1.5), "n_step"),
+        (lambda: d.Agent(0.9, alpha=0.0), "alpha must be above 0"),
+        (lambda: d.Agent(0.9, alpha=1.2), "alpha must be a probability"),
+        (lambda: d.Agent(0.9, epsilon=-0.1), "epsilon"),
+        (lambda: d.train(d.Chains.bsuite(), d.Agent(0.9), 0, 0), "episodes"),
+        (lambda: d.train(d.Chains.bsuite(), d.Agent(0.9), 1, -1), "seed"),
+        (lambda: d.longest_preferred_delay(0.9, 1.0), "ratio must be above 1"),
+        (lambda: d.ratio_to_wait(0.0, 3), "no later reward"),
+        (lambda: d.seen_delay(0.9, 10, 0.1, probability=0.5), "between"),
+        (lambda: d.seen_probability(0.9, 10, 10, 0.0), "noise must be above 0"),
+        (lambda: d.task_chains("nothing", 3), "task must be one of"),
+        (lambda: d.task_chains("alone", 1), "delay must be at least 2"),
+    ],
+)
+def test_bad_input_is_one_clear_error(build, message):
+    with pytest.raises(BookError, match=message):
+        build()
+
+
+def test_figures():
+    runs = d.study(SMALL)
+    table = d.success_table(runs)
+    chosen = table[(table["task"] == "competing") & np.isinf(table["n_step"])]
+    figure = plots.success(chosen, boundaries={0.99: d.longest_preferred_delay(0.99, 1.1)})
+    assert "steps" in figure.axes[0].get_xlabel()
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["γ = .99", "γ = 1"]
+    assert len(figure.axes[0].containers) == 2
+    noisy = plots.success(table[table["task"] == "noisy"], exact=d.seen_curve(SMALL))
+    assert len(noisy.axes[0].containers) == 2
+    competing = runs[(runs["task"] == "competing") & (runs["gamma"] == 1.0)]
+    travel = plots.propagation(competing, d.expected_learning(1.0, SMALL))
+    assert len(travel.axes[0].get_legend().get_texts()) == 3
+    with pytest.raises(BookError, match="one task"):
+        plots.success(table)
+    with pytest.raises(BookError, match="one task"):
+        plots.propagation(runs, d.expected_learning(1.0, SMALL))

@@ -1,0 +1,160 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from one_step_trap.cli import app
+from one_step_trap.errors import BookError
+
+PROGRAM = str(Path(sys.executable).with_name("one-step-trap"))
+
+
+def run(*arguments, **options):
+    """Run the installed command as a person would."""
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def invoke(*arguments):
+    """Run the same command in this process."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if isinstance(result.exception, BookError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_installed_command():
+    result = run("discount", "--gamma", "0.99", "--steps", "500", "--steps", "1000")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["effective", "horizon", "100.0", "steps"] in rows
+    assert ["half-life", "69.0", "steps"] in rows
+    assert ["500", "6.57e-03", "99.3%"] in rows
+    assert ["1000", "4.32e-05", "100.0%"] in rows or ["1,000", "4.32e-05", "100.0%"] in rows
+
+
+def test_json_has_all_digits():
+    report = json.loads(invoke("discount", "--gamma", 0.99, "--steps", 500, "--steps", 1000, "--json"))
+    assert report["weight_left"] == pytest.approx([0.99**500, 0.99**1000], rel=1e-12)
+    assert report["effective_horizon"] == pytest.approx(100)
+    assert report["half_life"] == pytest.approx(math.log(0.5) / math.log(0.99))
+    assert report["mass_within"] == pytest.approx([1 - 0.99**500, 1 - 0.99**1000])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 10**6), st.floats(1e-6, 0.999))
+def test_reach_is_the_inverse_of_discount(steps, weight):
+    gamma = json.loads(invoke("discount", "--reach", steps, "--weight", weight, "--json"))["gamma"]
+    left = json.loads(invoke("discount", "--gamma", repr(gamma), "--steps", steps, "--json"))["weight_left"]
+    assert left[0] == pytest.approx(weight, rel=1e-8)
+
+
+def test_half_is_the_weight_unless_another_is_asked_for():
+    assert invoke("discount", "--reach", 1000) == invoke("discount", "--reach", 1000, "--weight", 0.5)
+    assert "gamma = 0.9993071" in invoke("discount", "--reach", 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gamma", "1.2"], "gamma must lie in [0, 1], got 1.2"),
+        (["--gamma", "nan"], "gamma must be a finite number, got nan"),
+        (["--gamma", "1"], "gamma = 1 is defined only where episodes end"),
+        (["--gamma", "0.9", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["--gamma", "0.9", "--steps", "2.5"], "--steps must be a whole number, got 2.5"),
+        (["--gamma", "0.9", "--steps", "inf"], "--steps must be a finite number, got inf"),
+        (["--gamma", "0.9", "--weight", "0.5"], "--weight goes with --reach"),
+        (["--gamma", "0.9", "--reach", "9"], "give either --gamma"),
+        ([], "give either --gamma"),
+        (["--reach", "0"], "--reach must be at least 1, got 0"),
+        (["--reach", "1000", "--weight", "0"], "weight must lie in (0, 1], got 0"),
+        (["--reach", "1000", "--weight", "2"], "weight must lie in (0, 1], got 2"),
+        (["--reach", "1000", "--steps", "9"], "--steps goes with --gamma"),
+    ],
+)
+def test_what_cannot_be_asked(arguments, message):
+    with pytest.raises(BookError) as caught:
+        invoke("discount", *arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [["discount", "--gamma", "1.2"], ["claims", "--file", "nowhere.json"]])
+def test_an_error_is_one_line_on_stderr_and_status_2(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["discount", "--gamma", "much"], ["discount", "--gama", "0.9"], ["dicount"]]
+)
+def test_a_mistyped_command_has_status_2_and_no_stack(arguments):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert arguments[-1] in result.stderr or arguments[-2] in result.stderr
+
+
+def test_the_module_is_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "one_step_trap.cli", "--help"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0
+    assert "discount" in result.stdout
+    assert "claims" in result.stdout
+
+
+ROW = {
+    **{"id": "disc-500", "statement": "It decays to 6e-3.", "source": "post", "chapter": "02-discounting"},
+    **{
+        "tested": "arithmetic",
+        "expected": "holds",
+        "value": 0.00657,
+        "low": 0.00657,
+        "high": 0.00657,
+        "n": 1,
+    },
+    **{"unit": "weight left", "verdict": "holds", "condition": "", "rule": "rounds to 7e-3", "figure": ""},
+}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger with one row, as ``make book`` writes it."""
+    path = tmp_path / "claims.json"
+    path.write_text(json.dumps([ROW]))
+    return path
+
+
+def test_the_ledger_for_a_person(ledger):
+    out = invoke("claims", "--file", ledger)
+    assert out == "disc-500: It decays to 6e-3. (post)\n  0.00657 weight left (n = 1): holds\n"
+
+
+def test_the_ledger_for_a_program(ledger):
+    assert json.loads(invoke("claims", "--file", ledger, "--json")) == [ROW]
+
+
+def test_the_ledger_of_the_working_folder(ledger):
+    (ledger.parent / "_build").mkdir()
+    ledger.rename(ledger.parent / "_build" / "claims.json")
+    assert run("claims", cwd=ledger.parent).stdout.startswith("disc-500: ")
+
+
+def test_a_reader_that_stops_early_is_no_error(ledger):
+    ledger.write_text(json.dumps([ROW] * 2_000))
+    command = f"{PROGRAM} claims --file {ledger} | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("disc-500: ")
+    assert result.stderr == ""

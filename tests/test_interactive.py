@@ -1,0 +1,110 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import altair as alt
+import pytest
+
+from one_step_trap import interactive
+from one_step_trap.discounting.plots.playable import plot_discount_to_play_with
+from one_step_trap.errors import BookError
+
+
+class Page(HTMLParser):
+    """Collects the elements of a piece of HTML, and the texts of its scripts."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.scripts, self.open = [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag != "input":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page():
+    chart = alt.Chart(alt.InlineData([{"x": 1, "why": "</script> & <b>"}])).mark_point().encode(x="x:Q")
+    chart = chart.add_params(alt.param(name="look", value=1), alt.param(name="double", expr="2 * look"))
+    slider = interactive.Slider("look", 0, 4, 0.5, 1, "How far <", says="double")
+    html = interactive.playable(
+        "play-x", chart, [slider], {"twice as far": "double"}, alt_text='A "point" on a line'
+    )
+    return Page(html)
+
+
+def test_the_elements_are_closed_and_the_scripts_text_ends_no_element(page):
+    assert page.open == []
+    assert len(page.all("script")) == 1
+
+
+def test_the_control_has_a_label_and_its_range(page):
+    (control,) = page.all("input")
+    assert {k: control[k] for k in ("type", "min", "max", "step", "value", "data-signal", "data-says")} == {
+        **{"type": "range", "min": "0", "max": "4", "step": "0.5", "value": "1"},
+        **{"data-signal": "look", "data-says": "double"},
+    }
+    assert page.all("label")[0]["for"] == control["id"]
+
+
+def test_the_readings_and_the_plot_have_names(page):
+    assert [out["data-signal"] for out in page.all("output")] == ["double", "double"]
+    (plot,) = [e for e in page.all("div") if e.get("role") == "img"]
+    assert plot["aria-label"] == 'A "point" on a line'
+    assert page.all("div")[0] == {"class": "ost-play", "id": "play-x", "data-ready": "false"}
+
+
+def test_the_page_carries_all_that_it_runs(page):
+    """No element loads anything, and the script that draws is written into the page."""
+    for _, attributes in page.elements:
+        assert not {"src", "href"} & attributes.keys()
+    script = "".join(page.scripts)
+    assert "vegaEmbed" in script
+    assert len(script) > 100_000
+    assert not re.search(r"""\bimport\s*\(?\s*["']https?:""", script)
+
+
+def test_the_chart_in_the_page_is_the_chart(page):
+    script = "".join(page.scripts)
+    start = script.rindex('querySelector(".ost-plot"), ') + len('querySelector(".ost-plot"), ')
+    spec, _ = json.JSONDecoder().raw_decode(script[start:])
+    assert {"x": 1, "why": "</script> & <b>"} in next(iter(spec["datasets"].values()))
+    assert {p["name"] for p in spec["params"]} == {"look", "double"}
+    assert spec["config"]["axis"]["labelColor"] == "currentColor"
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(5, 0, 4), (-1, 0, 4), (0, 4, 0)])
+def test_a_slider_that_starts_outside_its_range(value, low, high):
+    with pytest.raises(BookError, match="slider look starts at"):
+        interactive.Slider("look", low, high, 1, value, "x").html("f")
+
+
+def test_a_slider_of_nonsense():
+    with pytest.raises(BookError, match="high of slider look must be a finite number"):
+        interactive.Slider("look", 0, float("inf"), 1, 0, "x").html("f")
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 0.99, 0.999999])
+def test_the_books_figure_takes_any_discount(gamma):
+    page = Page(plot_discount_to_play_with(gamma, steps=(10, 2_000)))
+    signals = {out["data-signal"] for out in page.all("output")}
+    assert {"g_text", "horizon_text", "half_text", "left_10", "left_2000"} <= signals
+
+
+@pytest.mark.parametrize(("gamma", "steps"), [(1, (500,)), (1.2, (500,)), (0.9, (0,)), (0.9, (2.5,))])
+def test_the_books_figure_refuses_nonsense(gamma, steps):
+    with pytest.raises(BookError):
+        plot_discount_to_play_with(gamma, steps)

@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import pytest
+
+from one_step_trap import figures, record
+from one_step_trap.claims import CLAIM_MIME, recorded_in
+from one_step_trap.errors import BookError
+from one_step_trap.stats import Interval, exact
+
+RULE = "holds if the weight rounds to 6e-3 or 7e-3"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook would store: name -> (mime bundle, whether it is hidden)."""
+    outputs = {}
+
+    def display(bundle, *, raw, metadata):
+        assert raw
+        scrap = metadata["scrapbook"]
+        outputs[scrap["name"]] = (bundle, scrap["mime_prefix"] == record.HIDDEN)
+
+    monkeypatch.setattr(record, "display", display)
+    return outputs
+
+
+def text(shown, name):
+    bundle, hidden = shown[name]
+    assert hidden
+    return bundle[record.HIDDEN + "text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "expected"),
+    [
+        (0.99**500, ".3g", "0.00657"),
+        (np.float32(0.5), ".2f", "0.50"),
+        (np.int64(1300), ",d", "1,300"),
+        (1234567.0, ",.0f", "1,234,567"),
+        ("holds", ".3g", "holds"),
+        (0.256, ".0%", "26%"),
+    ],
+)
+def test_numbers_for_the_prose(shown, value, spec, expected):
+    assert record.number("x", value, spec) == expected
+    assert text(shown, "x") == expected
+
+
+def test_an_interval_is_recorded_in_parts(shown):
+    record.number("err", Interval(0.26543, 0.26, 0.2701, 100))
+    assert {name: text(shown, name) for name in shown} == {
+        "err": "0.265",
+        "err-low": "0.26",
+        "err-high": "0.27",
+        "err-ci": "0.265 [0.26, 0.27]",
+    }
+
+
+def test_a_drawn_figure(shown):
+    figure, ax = figures.new_figure()
+    ax.plot([1, 2])
+    record.figure("line", figure, alt="A line that rises from one to two", made_by=figures.new_figure)
+    bundle, hidden = shown["line"]
+    assert not hidden
+    assert 'aria-label="A line that rises from one to two"' in bundle["text/html"]
+    assert 'href="../_modules/one_step_trap/figures.html#new_figure"' in bundle["text/html"]
+    assert bundle["text/plain"] == "A line that rises from one to two"
+
+
+def test_a_figure_to_play_with_is_taken_as_it_is(shown):
+    record.figure("play", "<div>drag me</div>", made_by=figures.new_figure)
+    assert "<div>drag me</div>" in shown["play"][0]["text/html"]
+
+
+def test_a_drawn_figure_without_alt_text_is_refused(shown):
+    with pytest.raises(BookError, match="alt text"):
+        record.figure("line", figures.new_figure()[0], made_by=figures.new_figure)
+    assert not shown
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        ({"holds": True}, "holds"),
+        ({"holds": True, "when": "episodes end"}, "holds when"),
+        ({"holds": False}, "does not hold"),
+        ({"holds": False, "fails": False}, "open"),
+        ({"holds": False, "fails": True, "when": "episodes end"}, "does not hold"),
+        ({"holds": np.True_}, "holds"),
+    ],
+)
+def test_verdicts(outcome, verdict):
+    assert record.judge(**outcome) == verdict
+
+
+def test_nothing_both_holds_and_fails():
+    with pytest.raises(BookError, match="both hold and fail"):
+        record.judge(True, fails=True)
+
+
+def test_a_claim_can_be_read_back_and_quoted(shown, capsys):
+    row = record.claim(
+        "disc-500", exact(0.99**500), unit="weight left", verdict="holds", rule=RULE, figure="fig-weights"
+    )
+    bundle = shown["claim:disc-500"][0]
+    notebook = {"cells": [{"cell_type": "code", "outputs": [{"data": bundle}]}, {"cell_type": "markdown"}]}
+    assert recorded_in(notebook) == [row]
+    assert bundle[record.HIDDEN + CLAIM_MIME]["value"] == 0.99**500  # all digits, not those of the prose
+    assert text(shown, "disc-500.value") == "0.00657"
+    assert text(shown, "disc-500.interval") == "[0.00657, 0.00657]"
+    assert text(shown, "disc-500.verdict") == "holds"
+    assert capsys.readouterr().out == "disc-500: 0.00657 weight left (n = 1): holds\n"
+
+
+def test_numbers_of_numpy_are_plain_numbers_in_the_record(shown):
+    measured = (np.float32(0.5), np.float64(0.25), np.float64(0.75), np.int64(20))
+    row = record.claim("disc-gym", measured, unit="share", verdict="open", rule=RULE)
+    assert [type(x) for x in (row.value, row.low, row.high, row.n)] == [float, float, float, int]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measured": (2.0, 0.0, 1.0, 5)}, r"claim disc-500: the value 2 lies outside its interval \[0, 1\]"),
+        ({"measured": (math.nan, 0.0, 1.0, 5)}, "value of claim disc-500 must be a finite number, got nan"),
+        ({"measured": (0.5, -math.inf, 1.0, 5)}, "low of claim disc-500 must be a finite number"),
+        (
+            {"measured": (0.5, 0.0, 1.0, 0)},
+            "claim disc-500 is not well formed: n: .*greater than or equal to 1",
+        ),
+        ({"verdict": "holds when"}, "claim disc-500 .*say when in `condition`"),
+        ({"verdict": "true"}, "claim disc-500 is not well formed: verdict: "),
+        ({"unit": ""}, "claim disc-500 is not well formed: unit: "),
+        ({"rule": "big"}, "claim disc-500 is not well formed: rule: "),
+    ],
+)
+def test_claims_that_are_refused(shown, change, message):
+    arguments = {"measured": exact(0.5), "unit": "weight", "verdict": "holds", "rule": RULE, **change}
+    with pytest.raises(BookError, match=f"^{message}") as caught:
+        record.claim("disc-500", **arguments)
+    assert "\n" not in str(caught.value)
+    assert not shown

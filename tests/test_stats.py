@@ -1,0 +1,108 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import betainc
+
+from one_step_trap.errors import BookError
+from one_step_trap.stats import Interval, bootstrap_interval, exact, proportion_interval
+
+
+def test_computed_numbers_have_no_width():
+    assert exact(0.25) == Interval(0.25, 0.25, 0.25, 1)
+    assert exact(2, n=7).n == 7
+    assert str(Interval(0.26543, 0.26, 0.27, 100)) == "0.265 [0.26, 0.27] (n = 100)"
+
+
+def test_the_bootstrap_is_repeatable_and_only_its_seed_decides():
+    values = np.random.default_rng(5).normal(size=40)
+    first, again, other = (bootstrap_interval(values, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert first == again
+    assert first.value == other.value == values.mean()
+    assert first.low != other.low
+
+
+def test_the_bootstrap_of_a_mean_is_near_the_normal_interval():
+    values = np.random.default_rng(0).normal(3, 2, size=400)
+    interval = bootstrap_interval(values, np.random.default_rng(1))
+    half = 1.96 * values.std(ddof=1) / 20
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.06)
+    assert interval.n == 400
+
+
+def test_more_confidence_is_wider_and_the_median_works():
+    values = np.random.default_rng(2).exponential(size=60)
+    wide = bootstrap_interval(values, np.random.default_rng(1), confidence=0.99)
+    narrow = bootstrap_interval(values, np.random.default_rng(1), confidence=0.5)
+    assert wide.low < narrow.low < narrow.high < wide.high
+    median = bootstrap_interval(values, np.random.default_rng(1), statistic=np.median)
+    assert median.low <= np.median(values) == median.value <= median.high
+
+
+def test_coverage_of_the_bootstrap():
+    """Of 300 intervals for a known mean, about 95% hold it (with n = 60, a little fewer)."""
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(300):
+        interval = bootstrap_interval(rng.normal(size=60), rng, resamples=400)
+        hits += interval.low <= 0 <= interval.high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_values_that_do_not_vary_give_a_point():
+    assert bootstrap_interval([0.5] * 9, np.random.default_rng(0)) == Interval(0.5, 0.5, 0.5, 9)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0], r"at least 2 independent values, got shape \(1,\)"),
+        ([], r"at least 2 independent values, got shape \(0,\)"),
+        ([[1, 2], [3, 4]], r"at least 2 independent values, got shape \(2, 2\)"),
+        ([1, math.nan], "values holds NaN"),
+    ],
+)
+def test_what_the_bootstrap_refuses(values, message):
+    with pytest.raises(BookError, match=message):
+        bootstrap_interval(values, np.random.default_rng(0))
+
+
+def test_the_bootstrap_wants_a_generator():
+    with pytest.raises(BookError, match="Generator"):
+        bootstrap_interval([1, 2], 0)
+
+
+def test_proportions_at_the_ends():
+    """With no success the upper end solves (1-p)^n = 2.5%; with all, the lower end solves p^n = 2.5%."""
+    none, all_of_them = proportion_interval(0, 10), proportion_interval(10, 10)
+    assert none.low == 0
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 10), rel=1e-9)
+    assert all_of_them.high == 1
+    assert all_of_them.low == pytest.approx(0.025 ** (1 / 10), rel=1e-9)
+
+
+@given(st.data(), st.integers(2, 400))
+def test_proportions_solve_the_binomial_equations(data, n):
+    """P(X >= k | low) = 2.5% and P(X <= k | high) = 2.5%, as regularised incomplete beta functions."""
+    k = data.draw(st.integers(1, n - 1))
+    interval = proportion_interval(k, n)
+    assert betainc(k, n - k + 1, interval.low) == pytest.approx(0.025, rel=1e-6)
+    assert 1 - betainc(k + 1, n - k, interval.high) == pytest.approx(0.025, rel=1e-6)
+    assert interval.low < interval.value == k / n < interval.high
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "message"),
+    [
+        (11, 10, "successes must not exceed n = 10, got 11"),
+        (-1, 10, "successes must be at least 0"),
+        (0, 0, "n must be at least 1"),
+        (0.5, 10, "successes must be a whole number"),
+    ],
+)
+def test_what_is_no_proportion(k, n, message):
+    with pytest.raises(BookError, match=message):
+        proportion_interval(k, n)
