@@ -14,3 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The folder of the book."""
     return ROOT
+
+
+def pytest_collection_modifyitems(items):
+    """What is quick comes first: the library, then the book: sources, chapters, pages, and the browser last."""
+    items.sort(
+        key=lambda item: (
+            "/book/" in str(item.path),
+            *(bool(item.get_closest_marker(m)) for m in ("book", "browser")),
+        )
+    )

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from one_step_trap.errors import BookError
+from one_step_trap.stats import readable
 
 CLAIM_MIME = "application/vnd.one-step-trap.claim+json"
 Verdict = Literal["holds", "holds when", "does not hold", "open"]
@@ -59,11 +60,19 @@ class Claim(BaseModel):
             raise ValueError(f"claim {self.id} holds only when ...: say when in `condition`")
         return self
 
+    def measured(self) -> str:
+        """Return the number with its interval, if it has one."""
+        interval = "" if self.low == self.high else f" [{readable(self.low)}, {readable(self.high)}]"
+        return readable(self.value) + interval
+
+    def finding(self) -> str:
+        """Return the verdict as a phrase: "holds where an effect is forgotten"."""
+        phrase = "holds" if self.verdict == "holds when" else self.verdict
+        return f"{phrase} {self.condition}".strip()
+
     def summary(self) -> str:
         """Return the claim on one line, as a notebook prints it."""
-        interval = "" if self.low == self.high else f" [{self.low:.3g}, {self.high:.3g}]"
-        when = f" {self.condition}" if self.condition else ""
-        return f"{self.value:.3g}{interval} {self.unit} (n = {self.n}): {self.verdict}{when}"
+        return f"{self.measured()} {self.unit} (n = {self.n:,}): {self.finding()}"
 
 
 @cache
@@ -92,7 +101,9 @@ def parse(data: Mapping[str, Any]) -> Claim:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise BookError(f"claim {data.get('id', '?')} is not well formed: {where or 'claim'}: {problem['msg']}") from None
+        raise BookError(
+            f"claim {data.get('id', '?')} is not well formed: {where or 'claim'}: {problem['msg']}"
+        ) from None
 
 
 def ledger(
@@ -114,12 +125,16 @@ def ledger(
         elif known[claim.id].chapter != chapter:
             problems.append(f"{claim.id} belongs to {known[claim.id].chapter} but was recorded in {chapter}")
     owed = [entry for entry in known.values() if entry.chapter in recorded]
-    problems += [f"{entry.id} was not recorded by {entry.chapter}" for entry in owed if entry.id not in counts]
+    problems += [
+        f"{entry.id} was not recorded by {entry.chapter}" for entry in owed if entry.id not in counts
+    ]
     if problems:
         raise BookError("the ledger of claims does not add up: " + "; ".join(problems))
     found = {claim.id: claim for _, claim in rows}
     return [
-        {**entry.model_dump(), **found[entry.id].model_dump()} for entry in known.values() if entry.chapter in recorded
+        {**entry.model_dump(), **found[entry.id].model_dump()}
+        for entry in known.values()
+        if entry.chapter in recorded
     ]
 
 
@@ -128,9 +143,13 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BookError(f"there is no ledger at {path}: run `make book` first, in the folder of the book") from None
+        raise BookError(
+            f"there is no ledger at {path}: run `make book` first, in the folder of the book"
+        ) from None
     except json.JSONDecodeError as error:
-        raise BookError(f"{path} is not readable as JSON ({error}): run `make book` to write it anew") from None
+        raise BookError(
+            f"{path} is not readable as JSON ({error}): run `make book` to write it anew"
+        ) from None
     wanted = Entry.model_fields.keys() | Claim.model_fields.keys()
     if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= wanted for row in rows):
         raise BookError(f"{path} does not hold a list of claims: run `make book` to write it anew")

@@ -38,13 +38,19 @@ def show(report: weights.DiscountReport | weights.ReachReport, as_json: bool) ->
 def discount(
     gamma: Annotated[float | None, typer.Option(help="Discount per step, in [0, 1).")] = None,
     steps: Annotated[list[float] | None, typer.Option(help="Distance to look at; may be repeated.")] = None,
-    reach: Annotated[float | None, typer.Option(help="Instead: a distance that the weight should reach.")] = None,
-    weight: Annotated[float | None, typer.Option(help="With --reach: the weight to be left there (0.5).")] = None,
+    reach: Annotated[
+        float | None, typer.Option(help="Instead: a distance that the weight should reach.")
+    ] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="With --reach: the weight to be left there (0.5).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far a discount looks (--gamma), or which discount looks that far (--reach)."""
     if (gamma is None) == (reach is None):
-        raise BookError("give either --gamma (how far does it look?) or --reach (which discount looks that far?)")
+        raise BookError(
+            "give either --gamma (how far does it look?) or --reach (which discount looks that far?)"
+        )
     if gamma is not None:
         if weight is not None:
             raise BookError("--weight goes with --reach; with --gamma, ask with --steps")

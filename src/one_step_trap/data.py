@@ -26,7 +26,9 @@ def root() -> Path:
         for folder in start.parents:
             if (folder / "_toc.yml").exists():
                 return folder
-    raise BookError("the folder of the book (with _toc.yml and data/) is not above this library: work in a clone of it")
+    raise BookError(
+        "the folder of the book (with _toc.yml and data/) is not above this library: work in a clone of it"
+    )
 
 
 def entry(name: str, folder: Path | None = None) -> dict[str, Any]:
@@ -35,12 +37,18 @@ def entry(name: str, folder: Path | None = None) -> dict[str, Any]:
     try:
         package = json.loads((folder / "datapackage.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BookError(f"{folder / 'datapackage.json'} is missing: restore it with `git checkout data`") from None
+        raise BookError(
+            f"{folder / 'datapackage.json'} is missing: restore it with `git checkout data`"
+        ) from None
     except json.JSONDecodeError as error:
-        raise BookError(f"{folder / 'datapackage.json'} is damaged ({error}): restore it with `git checkout data`") from None
+        raise BookError(
+            f"{folder / 'datapackage.json'} is damaged ({error}): restore it with `git checkout data`"
+        ) from None
     resources = {resource["path"].removesuffix(".csv"): resource for resource in package["resources"]}
     if name not in resources:
-        raise BookError(f"there is no stored table {name!r}; there are: {', '.join(sorted(resources)) or 'none'}")
+        raise BookError(
+            f"there is no stored table {name!r}; there are: {', '.join(sorted(resources)) or 'none'}"
+        )
     return dict(resources[name])
 
 
@@ -50,7 +58,9 @@ def load(name: str, folder: Path | None = None) -> pd.DataFrame:
     listed = entry(name, folder)
     path = folder / listed["path"]
     if not path.exists():
-        raise BookError(f"data file {path} is missing: restore it with `git checkout data` or compute it with `make sweep`")
+        raise BookError(
+            f"data file {path} is missing: restore it with `git checkout data` or compute it with `make sweep`"
+        )
     digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != listed["hash"]:
         raise BookError(
@@ -60,20 +70,30 @@ def load(name: str, folder: Path | None = None) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def check_slice(stored: pd.DataFrame, recomputed: pd.DataFrame, keys: Sequence[str], *, rtol: float = 1e-9) -> None:
+def check_slice(
+    stored: pd.DataFrame, recomputed: pd.DataFrame, keys: Sequence[str], *, rtol: float = 1e-9
+) -> None:
     """Raise a ``BookError`` unless every recomputed row is in the stored table with the same values.
 
     ``keys`` are the columns that tell rows apart. Numbers may differ by ``rtol`` (relative), which leaves room for another
     processor's rounding and for nothing else.
     """
-    found = recomputed.merge(stored, on=list(keys), how="left", suffixes=("", " stored"), indicator=True, validate="1:1")
+    found = recomputed.merge(
+        stored, on=list(keys), how="left", suffixes=("", " stored"), indicator=True, validate="1:1"
+    )
     absent = found[found["_merge"] != "both"]
     if len(absent):
-        raise BookError(f"the stored table has no row for {_describe(absent.iloc[0], keys)}: compute it anew (make sweep)")
+        raise BookError(
+            f"the stored table has no row for {_describe(absent.iloc[0], keys)}: compute it anew (make sweep)"
+        )
     for column in recomputed.columns.difference(list(keys)):
         new, old = found[column], found[f"{column} stored"]
         numeric = new.dtype.kind == "f" or old.dtype.kind == "f"
-        same = np.isclose(new.astype(float), old.astype(float), rtol=rtol, atol=0, equal_nan=True) if numeric else new == old
+        same = (
+            np.isclose(new.astype(float), old.astype(float), rtol=rtol, atol=0, equal_nan=True)
+            if numeric
+            else new == old
+        )
         if not np.all(same):
             row = found[~np.asarray(same)].iloc[0]
             raise BookError(

@@ -14,26 +14,41 @@ from html import escape
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from one_step_trap.errors import BookError
 
-BLUE, VERMILLION, GREEN, PURPLE, OCHRE, GREY = "#2f7fc1", "#d55e00", "#009e73", "#b05fa0", "#a97b00", "#808080"
+BLUE, VERMILLION, GREEN, PURPLE, OCHRE, GREY = (
+    "#2f7fc1",
+    "#d55e00",
+    "#009e73",
+    "#b05fa0",
+    "#a97b00",
+    "#808080",
+)
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, OCHRE, GREY)
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 2)),
+    (0, (1.5, 1.5)),
+    (0, (6, 2, 1.5, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (8, 3)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK = "#010203"  # stands for "the text colour of the page"; replaced by currentColor in the SVG
 WIDTH = 5.6  # inches: at 390 px of screen the 12-point text of a figure is still about 10 px high
 
-STYLE = {
+STYLE: Any = {
     "axes.edgecolor": INK,
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=COLORS),
     "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "font.family": "sans-serif",
@@ -51,9 +66,7 @@ STYLE = {
 }
 
 
-def new_figure(
-    nrows: int = 1, ncols: int = 1, *, height: float = 3.4, **subplots: Any
-) -> tuple[Figure, Any]:
+def new_figure(nrows: int = 1, ncols: int = 1, *, height: float = 3.4, **subplots: Any) -> tuple[Figure, Any]:
     """Return ``(figure, axes)`` in the book's style; ``height`` in inches for the whole figure.
 
     Axes come as from ``Figure.subplots`` (one Axes, or an array of them). Panels side by side are at most two: a reader's
@@ -70,8 +83,16 @@ def new_figure(
 def legend_above(ax: Axes, *, ncols: int = 3, title: str | None = None) -> None:
     """Put the legend above the axes, where it covers no data."""
     with mpl.rc_context(STYLE):
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=ncols, title=title, borderaxespad=0.2,
-                  alignment="left", columnspacing=1.2, handlelength=1.8)
+        ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=ncols,
+            title=title,
+            borderaxespad=0.2,
+            alignment="left",
+            columnspacing=1.2,
+            handlelength=1.8,
+        )
 
 
 def to_svg(figure: Figure, alt: str) -> str:
@@ -80,12 +101,14 @@ def to_svg(figure: Figure, alt: str) -> str:
         raise BookError(f"the alt text must say in words what the figure shows, got {alt!r}")
     buffer = io.StringIO()
     # A fixed hash salt and no date: the same figure is the same bytes on every run.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": alt}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": alt}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" class="ost-figure" ', 1)
+    return svg.replace(
+        "<svg ", f'<svg role="img" aria-label="{escape(alt, quote=True)}" class="ost-figure" ', 1
+    )
 
 
 def source_of(function: Callable[..., Any]) -> tuple[str, str]:

@@ -26,10 +26,17 @@ VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 THEME = {
     "background": None,
     "view": {"stroke": None},
-    "axis": {"labelColor": "currentColor", "titleColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor",
-             "gridColor": "currentColor", "gridOpacity": 0.15, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"},
+    "axis": {
+        **dict.fromkeys(
+            ("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor"
+        ),
+        "gridOpacity": 0.15,
+        "labelFontSize": 13,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+    },
     "text": {"color": "currentColor", "fontSize": 13},
-}  # fmt: skip
+}
 
 # Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so its names stay its own.
 GLUE = """
@@ -67,9 +74,15 @@ class Slider:
         for name in ("low", "high", "step", "value"):
             check_real(getattr(self, name), f"{name} of slider {self.signal}")
         if not self.low <= self.value <= self.high:
-            raise BookError(f"slider {self.signal} starts at {self.value:g}, outside [{self.low:g}, {self.high:g}]")
+            raise BookError(
+                f"slider {self.signal} starts at {self.value:g}, outside [{self.low:g}, {self.high:g}]"
+            )
         says = f' data-says="{escape(self.says)}"' if self.says else ""
-        shown = f' <output data-signal="{escape(self.says)}" for="{figure}-{self.signal}"></output>' if self.says else ""
+        shown = (
+            f' <output data-signal="{escape(self.says)}" for="{figure}-{self.signal}"></output>'
+            if self.says
+            else ""
+        )
         return (
             f'<label for="{figure}-{self.signal}">{escape(self.label)}{shown}</label>'
             f'<input type="range" id="{figure}-{self.signal}" data-signal="{escape(self.signal)}"{says} '
@@ -79,7 +92,7 @@ class Slider:
 
 @cache
 def _library() -> str:
-    return str(vl_convert.javascript_bundle(vl_version=VEGA_LITE))
+    return str(vl_convert.javascript_bundle(None, vl_version=VEGA_LITE))
 
 
 def playable(

@@ -39,7 +39,9 @@ class ChapterParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: Annotated[int, count(0, "seed")] = Field(0, description="seed of every random number in the chapter")
+    seed: Annotated[int, count(0, "seed")] = Field(
+        0, description="seed of every random number in the chapter"
+    )
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Self:
@@ -53,7 +55,11 @@ class ChapterParameters(BaseModel):
             problem = error.errors()[0]
             cause = problem.get("ctx", {}).get("error")
             name = ".".join(str(part) for part in problem["loc"]) or "parameters"
-            text = str(cause) if isinstance(cause, BookError) else f"{name}: {problem['msg']}, got {problem['input']!r}"
+            text = (
+                str(cause)
+                if isinstance(cause, BookError)
+                else f"{name}: {problem['msg']}, got {problem['input']!r}"
+            )
             raise BookError(text) from None
 
     @classmethod

@@ -7,17 +7,22 @@ Jupyter). The build reads them back from the executed notebook (:mod:`one_step_t
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import re
+import textwrap
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
-from IPython.display import display
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from one_step_trap.claims import CLAIM_MIME, Claim, Verdict, parse
 from one_step_trap.errors import BookError
 from one_step_trap.figures import source_of, to_svg
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, readable
 from one_step_trap.validate import check_real
 
 HIDDEN = "application/papermill.record/"
@@ -34,20 +39,43 @@ def emit(name: str, bundle: dict[str, Any], *, hidden: bool) -> None:
     )
 
 
-def number(name: str, value: Any, spec: str = ".3g") -> str:
-    """Record a number for the prose, formatted by ``spec``; a role {glue:text} with this ``name`` shows it.
+def number(name: str, value: Any, spec: str = "") -> str:
+    """Record a number for the prose under ``name``, where a role {glue:text} shows it; return its text.
 
-    An :class:`~one_step_trap.stats.Interval` is recorded three times: ``name`` (the value), ``name-low``/``name-high`` and,
-    ready for prose, ``name-ci`` ("0.265 [0.260, 0.270]"). Returns the text recorded under ``name``.
+    ``spec`` is a format specification; without one, three significant digits (1,226 and not 1.23e+03). An
+    :class:`~one_step_trap.stats.Interval` is recorded four times: ``name`` (the value), ``name-low``, ``name-high`` and, ready
+    for prose, ``name-ci`` ("0.265 [0.260, 0.270]"). A string is recorded as it is.
     """
     if isinstance(value, Interval):
-        low, high = (format(end, spec) for end in (value.low, value.high))
-        for part, text in (("-low", low), ("-high", high), ("-ci", f"{value.value:{spec}} [{low}, {high}]")):
-            emit(name + part, {"text/plain": text}, hidden=True)
+        low, high, middle = (formatted(end, spec) for end in (value.low, value.high, value.value))
+        for part, text in (("-low", low), ("-high", high), ("-ci", f"{middle} [{low}, {high}]")):
+            _quote(name + part, text)
         value = value.value
-    text = value if isinstance(value, str) else format(float(value) if "d" not in spec else int(value), spec)
-    emit(name, {"text/plain": text}, hidden=True)
+    text = value if isinstance(value, str) else formatted(value, spec)
+    _quote(name, text)
     return text
+
+
+def formatted(value: Any, spec: str) -> str:
+    """Return a number as prose wants it: 6.57e-3 and not 6.57e-03."""
+    whole = spec.endswith("d")
+    text = format(int(value) if whole else float(value), spec) if spec else readable(float(value))
+    return re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text)
+
+
+def _quote(name: str, text: str) -> None:
+    # MyST-NB evaluates the text as Python; in quotes, "1,226" stays what it is and does not become a pair.
+    emit(name, {"text/plain": repr(text)}, hidden=True)
+
+
+def source(function: Callable[..., Any]) -> None:
+    """Show the code of a function without its docstring: the equation before it says what it does."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    if isinstance(tree, ast.FunctionDef) and ast.get_docstring(tree) is not None:
+        text = tree.body[0]
+        del lines[text.lineno - 1 : text.end_lineno]
+    display(Markdown("```python\n" + "\n".join(lines) + "\n```"))
 
 
 def figure(name: str, drawing: Figure | str, *, alt: str = "", made_by: Callable[..., Any]) -> None:
@@ -59,8 +87,12 @@ def figure(name: str, drawing: Figure | str, *, alt: str = "", made_by: Callable
     body = drawing if isinstance(drawing, str) else to_svg(drawing, alt)
     module, function = source_of(made_by)
     page = f"../_modules/{module.replace('.', '/')}.html#{function}"
-    link = f'<p class="ost-source">Drawn by <a href="{page}"><code>{module}.{function}</code></a></p>'
-    emit(name, {"text/html": f'<div class="ost-figure-box">{body}{link}</div>', "text/plain": alt}, hidden=False)
+    link = f'<p class="ost-source">Drawn by <a href="{page}" title="{module}.{function}"><code>{function}</code></a></p>'
+    emit(
+        name,
+        {"text/html": f'<div class="ost-figure-box">{body}{link}</div>', "text/plain": alt},
+        hidden=False,
+    )
 
 
 def judge(holds: bool, *, fails: bool | None = None, when: str = "") -> Verdict:
@@ -90,7 +122,8 @@ def claim(
     """Record the verdict on one row of the ledger.
 
     ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
-    fixed before looking; ``condition`` is required for "holds when" and says when. ``figure`` is the label of the figure.
+    fixed before looking; ``condition`` is required for "holds when" and reads on after
+    "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure.
     Its value and verdict can be quoted in prose under the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
     """
     value, low, high, n = Interval(*measured)
@@ -98,11 +131,35 @@ def claim(
         check_real(end, f"{label} of claim {id}")
     if not (low <= value <= high or math.isclose(low, value) or math.isclose(value, high)):
         raise BookError(f"claim {id}: the value {value:g} lies outside its interval [{low:g}, {high:g}]")
-    row = parse({"id": id, "value": float(value), "low": float(low), "high": float(high), "unit": unit, "n": int(n),
-                 "verdict": verdict, "condition": condition, "rule": rule, "figure": figure})
-    emit(f"claim:{id}", {CLAIM_MIME: row.model_dump(), "text/plain": row.summary()}, hidden=True)
-    number(f"{id}.value", row.value)
-    number(f"{id}.interval", f"[{row.low:.3g}, {row.high:.3g}]")
+    row = parse(
+        {
+            "id": id,
+            "value": float(value),
+            "low": float(low),
+            "high": float(high),
+            "unit": unit,
+            "n": int(n),
+            "verdict": verdict,
+            "condition": condition,
+            "rule": rule,
+            "figure": figure,
+        }
+    )
+    emit(
+        f"claim:{id}",
+        {CLAIM_MIME: row.model_dump(), "text/html": card(row), "text/plain": row.summary()},
+        hidden=False,
+    )
+    number(f"{id}.value", readable(row.value))
+    number(f"{id}.interval", f"[{readable(row.low)}, {readable(row.high)}]")
     number(f"{id}.verdict", row.verdict)
-    print(f"{id}: {row.summary()}")
     return row
+
+
+def card(row: Claim) -> str:
+    """Return a claim as the piece of HTML that stands where it was recorded."""
+    return (
+        f'<div class="ost-claim ost-{row.verdict.replace(" ", "-")}"><p><span class="ost-verdict">{row.verdict}</span> '
+        f"<code>{row.id}</code> {escape(row.finding()) if row.condition else ''}</p>"
+        f"<p><strong>{escape(row.measured())}</strong> {escape(row.unit)} (n = {row.n:,})</p></div>"
+    )

@@ -13,6 +13,11 @@ from one_step_trap.errors import BookError
 from one_step_trap.validate import check_count, check_finite, check_rng
 
 
+def readable(value: float) -> str:
+    """Return a number with three significant digits as prose wants it: 1,226 and not 1.23e+03."""
+    return f"{value:,.0f}" if 1_000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 class Interval(NamedTuple):
     """An estimate, its 95% interval (or the confidence asked for) and the number of independent repetitions."""
 
@@ -22,7 +27,7 @@ class Interval(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}] (n = {self.n})"
+        return f"{readable(self.value)} [{readable(self.low)}, {readable(self.high)}] (n = {self.n:,})"
 
 
 def exact(value: float, n: int = 1) -> Interval:
@@ -47,14 +52,18 @@ def bootstrap_interval(
     sample = check_finite(values, "values")
     check_rng(rng)
     if sample.ndim != 1 or len(sample) < 2:
-        raise BookError(f"an interval needs a vector of at least 2 independent values, got shape {sample.shape}")
+        raise BookError(
+            f"an interval needs a vector of at least 2 independent values, got shape {sample.shape}"
+        )
     value = float(statistic(sample, axis=0))
     if np.ptp(sample) == 0:  # nothing varies: SciPy would warn of a degenerate distribution
         return Interval(value, value, value, len(sample))
     result = stats.bootstrap(
         (sample,), statistic, n_resamples=resamples, confidence_level=confidence, method="percentile", rng=rng
     )
-    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high), len(sample))
+    return Interval(
+        value, float(result.confidence_interval.low), float(result.confidence_interval.high), len(sample)
+    )
 
 
 def proportion_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:

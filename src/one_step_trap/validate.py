@@ -30,7 +30,9 @@ def check_gamma(gamma: Any, *, episodic: bool = False, name: str = "gamma") -> f
     if not 0 <= number <= 1:
         raise BookError(f"{name} must lie in [0, 1], got {number:g}")
     if number == 1 and not episodic:
-        raise BookError(f"{name} = 1 is defined only where episodes end: the sum of rewards need not converge; use {name} < 1")
+        raise BookError(
+            f"{name} = 1 is defined only where episodes end: the sum of rewards need not converge; use {name} < 1"
+        )
     return number
 
 
@@ -94,5 +96,7 @@ def check_transition_matrix(P: ArrayLike, name: str = "P", *, atol: float = 1e-8
 def check_rng(rng: Any) -> np.random.Generator:
     """Return ``rng`` if it is a Generator: seeds are explicit in this library, never global."""
     if not isinstance(rng, np.random.Generator):
-        raise BookError(f"rng must be a numpy.random.Generator, for example np.random.default_rng(0), got {rng!r}")
+        raise BookError(
+            f"rng must be a numpy.random.Generator, for example np.random.default_rng(0), got {rng!r}"
+        )
     return rng

@@ -56,7 +56,9 @@ def book() -> None:
 
 
 @app.command()
-def sweep(study: Annotated[list[str] | None, typer.Argument(help="studies to run (default: all)")] = None) -> None:
+def sweep(
+    study: Annotated[list[str] | None, typer.Argument(help="studies to run (default: all)")] = None,
+) -> None:
     """Run the long studies whose tables are kept in data/."""
     options = ["--config", f"study={','.join(study)}"] if study else []
     with only_one(Path("_build")):

@@ -121,9 +121,19 @@ def digest(root: Path, chapter: str) -> str:
 
 def page_sources(root: Path) -> list[Path]:
     """Return the files besides the executed notebooks that the HTML is made from."""
-    written = [path for path in (root / "chapters").rglob("*") if path.suffix in {".md", ".bib", ".css", ".js", ".svg", ".png"}]
+    written = [
+        path
+        for path in (root / "chapters").rglob("*")
+        if path.suffix in {".md", ".bib", ".css", ".js", ".svg", ".png"}
+    ]
     library = sorted((root / "src" / PACKAGE).rglob("*.py"))  # their source is shown behind each figure
-    return [root / "_config.yml", root / "_toc.yml", *sorted(written), *library, root / "src" / PACKAGE / "claims.toml"]
+    return [
+        root / "_config.yml",
+        root / "_toc.yml",
+        *sorted(written),
+        *library,
+        root / "src" / PACKAGE / "claims.toml",
+    ]
 
 
 def digest_of(root: Path, files: Iterable[Path]) -> str:

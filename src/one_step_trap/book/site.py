@@ -18,25 +18,40 @@ from one_step_trap.book import plan
 from one_step_trap.book.collect import write_atomically
 from one_step_trap.errors import BookError
 
-SHOWN_PACKAGES = ("jupyter-book", "papermill", "snakemake", "sphinx", "myst-nb", "numpy", "scipy", "numba", "pandas", "matplotlib",
-                  "seaborn", "gymnasium", "torch", "transformers")  # fmt: skip
+SHOWN_PACKAGES = (
+    *("jupyter-book", "papermill", "snakemake", "sphinx", "myst-nb", "numpy", "scipy", "numba", "pandas"),
+    *("matplotlib", "seaborn", "gymnasium", "torch", "transformers"),
+)
 
 
 def stage(root: Path, executed: Path, folder: Path) -> None:
     """Lay out the sources of the HTML in ``folder``: written pages as they are, chapters as executed, execution off."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(root / "chapters", folder / "chapters", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints"))
+    shutil.copytree(
+        root / "chapters", folder / "chapters", ignore=shutil.ignore_patterns("*.ipynb", ".ipynb_checkpoints")
+    )
     for chapter in plan.chapters(root):
         shutil.copy(executed / f"{chapter}.ipynb", folder / "chapters")
     shutil.copy(root / "_toc.yml", folder)
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     config["execute"]["execute_notebooks"] = "off"
-    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / "_config.yml").write_text(
+        yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8"
+    )
 
 
 def commit(root: Path) -> str:
     """Return the commit that the book is built from, marked when files differ from it."""
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty= with changes", "--abbrev=10", "--exclude=*"]
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty= with changes",
+        "--abbrev=10",
+        "--exclude=*",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or "not in a git repository"
 
@@ -47,7 +62,9 @@ def status(root: Path, benchmarks: Path) -> dict[str, Any]:
     for chapter in plan.chapters(root):
         header, values, *_ = (benchmarks / f"{chapter}.tsv").read_text(encoding="utf-8").splitlines()
         record = dict(zip(header.split("\t"), values.split("\t"), strict=False))
-        rows.append({"chapter": chapter, "seconds": _number(record["s"]), "memory_mb": _number(record["max_rss"])})
+        rows.append(
+            {"chapter": chapter, "seconds": _number(record["s"]), "memory_mb": _number(record["max_rss"])}
+        )
     versions = {name: metadata.version(name) for name in SHOWN_PACKAGES}
     return {"commit": commit(root), "python": sys.version.split()[0], "chapters": rows, "versions": versions}
 
@@ -66,7 +83,9 @@ def build_html(folder: Path, log: Path) -> Path:
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
-        code = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        code = subprocess.run(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
     text = log.read_text(encoding="utf-8")
     complaints = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
     if code or complaints:

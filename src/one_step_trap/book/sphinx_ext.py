@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: the ledger page, the status page, and plain-text docstrings.
+"""Sphinx extension of the book: the ledger page and the status page.
 
 The ledger is made from the outputs of the chapters as Sphinx sees them, so it is right both after ``make book`` and after
 ``jupyter-book build .`` by hand. Execution must be over when the tables are made; they are therefore filled in when pages
@@ -17,6 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from one_step_trap.claims import CLAIM_MIME, Claim, ledger, parse
+from one_step_trap.stats import readable
 
 
 class LedgerTable(nodes.General, nodes.Element):
@@ -61,21 +62,23 @@ def recorded(app: Sphinx) -> dict[str, list[Claim]]:
 def card(app: Sphinx, row: dict[str, Any], here: str) -> nodes.Element:
     """Return one claim as a card: statement, number, verdict, rule, where to read more."""
     verdict = row["verdict"]
-    box = nodes.container(classes=["ost-claim", "ost-" + verdict.replace(" ", "-")], ids=[f"claim-{row['id']}"])
+    box = nodes.container(
+        classes=["ost-claim", "ost-" + verdict.replace(" ", "-")], ids=[f"claim-{row['id']}"]
+    )
     head = nodes.paragraph(classes=["ost-claim-head"])
     head += nodes.inline(verdict, verdict, classes=["ost-verdict"])
     head += nodes.Text(" ")
     head += nodes.strong(row["statement"], row["statement"])
     box += head
-    if row["condition"]:
-        box += nodes.paragraph("", f"It {'holds' if 'holds' in verdict else 'is so'} {row['condition']}." if verdict == "holds when"
-                               else row["condition"].capitalize() + ".")  # fmt: skip
-    exact = row["low"] == row["high"]
-    interval = "" if exact else f", 95% interval [{row['low']:.3g}, {row['high']:.3g}]"
-    repetitions = "computed exactly" if exact and row["n"] == 1 else f"n = {row['n']:,}"
+    found = Claim(**{name: row[name] for name in Claim.model_fields})
+    if found.condition:
+        box += nodes.paragraph("", f"It {found.finding()}.")
+    exact = found.low == found.high
+    interval = "" if exact else f", 95% interval [{readable(found.low)}, {readable(found.high)}]"
+    repetitions = "computed exactly" if exact and found.n == 1 else f"n = {found.n:,}"
     measured = nodes.paragraph()
-    measured += nodes.strong("", f"{row['value']:.3g}")
-    measured += nodes.Text(f" {row['unit']}{interval} ({repetitions})")
+    measured += nodes.strong("", readable(found.value))
+    measured += nodes.Text(f" {found.unit}{interval} ({repetitions})")
     box += measured
     box += nodes.paragraph("", f"Rule fixed before looking: {row['rule']}", classes=["ost-small"])
     foot = nodes.paragraph(classes=["ost-small"])
@@ -120,7 +123,9 @@ def status_nodes(app: Sphinx) -> list[nodes.Node]:
                            for value, unit in ((row["seconds"], "s"), (row["memory_mb"], "MB")))]
         for row in record["chapters"]
     ]  # fmt: skip
-    versions = [[name, version] for name, version in {"python": record["python"], **record["versions"]}.items()]
+    versions = [
+        [name, version] for name, version in {"python": record["python"], **record["versions"]}.items()
+    ]
     about = nodes.paragraph("", "Built from commit ")
     about += nodes.literal("", record["commit"])
     about += nodes.Text(".")
@@ -140,17 +145,25 @@ def fill_in(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         place.replace_self(status_nodes(app))
 
 
-def as_written(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Show docstrings as they are written: they hold equations in Unicode, set for a fixed-width font."""
-    if lines:
-        lines[:] = [".. code-block:: none", "", *("   " + line for line in lines), ""]
-
-
 def without_thebe(app: Sphinx, config: Any) -> None:
     """Drop sphinx-thebe, which Jupyter Book always loads: its scripts name another host, and pages here need no kernel."""
     for listeners in app.events.listeners.values():
         listeners[:] = [one for one in listeners if not one.handler.__module__.startswith("sphinx_thebe")]
     app.registry.css_files[:] = [one for one in app.registry.css_files if "thebe" not in one[0]]
+
+
+def mend_lists(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Make each entry of a bibliography an item of its list, as its role "list" promises to screen readers."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def drop_modules_without_page(app: Sphinx) -> list[Any]:
+    """Forget modules whose source could not be shown, so that the list of modules has no dead link."""
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+    return []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -159,5 +172,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("book-status", StatusDirective)
     app.connect("config-inited", without_thebe)
     app.connect("doctree-resolved", fill_in)
-    app.connect("autodoc-process-docstring", as_written)
+    app.connect("html-page-context", mend_lists)
+    app.connect("html-collect-pages", drop_modules_without_page, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -60,7 +60,10 @@ def provenance(study: Study, seconds: float) -> dict[str, Any]:
     """Return where, when and with what a table was computed."""
     return {
         "settings": dict(study.settings),
-        "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in RECORDED_PACKAGES}},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: metadata.version(name) for name in RECORDED_PACKAGES},
+        },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU used",
         "date": datetime.now(UTC).date().isoformat(),
         "cpu_seconds": round(seconds, 1),
@@ -74,7 +77,11 @@ def describe(path: str, table: bytes, study: Study, seconds: float) -> dict[str,
         raise BookError(f"{path}: the data dictionary must name the columns {sorted(frame.columns)}")
     kinds = {"i": "integer", "f": "number", "b": "boolean"}
     fields = [
-        {"name": str(name), "type": kinds.get(frame[name].dtype.kind, "string"), "description": study.columns[str(name)]}
+        {
+            "name": str(name),
+            "type": kinds.get(frame[name].dtype.kind, "string"),
+            "description": study.columns[str(name)],
+        }
         for name in frame.columns
     ]
     return {

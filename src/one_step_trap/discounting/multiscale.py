@@ -59,7 +59,7 @@ class Mixture:
         return np.asarray((self.weights * np.power(self.gammas, n[..., None])).sum(-1))
 
     def relative_error(self, steps: ArrayLike) -> FloatArray:
-        """Return |Σ_i w_i γ_iⁿ (1 + k n) - 1| with the shape of ``steps``."""
+        """Return ``|Σ_i w_i γ_iⁿ (1 + k n) - 1|`` with the shape of ``steps``."""
         return np.asarray(np.abs(self.weight(steps) / hyperbolic_weight(steps, self.k) - 1))
 
 

@@ -235,7 +235,7 @@ def estimate_model(
     unseen_next: UnseenNext = "uniform",
     unseen_reward: float = 0.5,
 ) -> MDP:
-    """Return the maximum-likelihood model: P̂(s'|s,a) = N(s,a,s') / N(s,a), R̂(s,a) = mean reward seen.
+    """Return the maximum-likelihood model: ``P̂(s'|s,a) = N(s,a,s') / N(s,a)``, R̂ = mean seen.
 
     A pair without data pays ``unseen_reward`` and leads to a uniformly random state, or stays where it is
     ("stay").

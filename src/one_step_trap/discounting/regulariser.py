@@ -2,7 +2,7 @@
 and the same guess.
 
 **Proposition.** Let ρ be a distribution over states, ε in [0, 1), γ_e in [0, 1), and γ = γ_e (1-ε). Mix every
-transition of an MDP with ρ: P_ε(·|s,a) = (1-ε) P(·|s,a) + ε ρ. Then, for the optimal values and also for
+transition of an MDP with ρ: ``P_ε(·|s,a) = (1-ε) P(·|s,a) + ε ρ``. Then, for the optimal values and also for
 those of any fixed policy,
 
     Q_{P_ε, γ_e}(s, a) = Q_{P, γ}(s, a) + b,    b = (γ_e - γ)/(1 - γ_e) · ρᵀ V_{P, γ},
@@ -10,7 +10,7 @@ those of any fixed policy,
 the same b for every (s, a). So the two problems have the same optimal policies, whatever ρ is.
 
 Proof. Write c = γ_e ε ρᵀV_ε, with V_ε the values of the mixed MDP at γ_e. Its Bellman equation is Q_ε(s,a) =
-r(s,a) + γ_e Σ P_ε V_ε = (r(s,a) + c) + γ Σ_{s'} P(s'|s,a) V_ε(s'): that of the *unmixed* MDP at discount γ
+r(s,a) + γ_e Σ P_ε V_ε = ``(r(s,a) + c) + γ Σ_{s'} P(s'|s,a) V_ε(s')``: that of the *unmixed* MDP at discount γ
 with c added to every reward. A constant reward c is worth c/(1-γ) everywhere, so Q_ε = Q_{P,γ} + c/(1-γ), as
 Bellman equations have one solution. It remains to find c: c = γ_e ε (ρᵀV_{P,γ} + c/(1-γ)), and since 1 - γ -
 γ_e ε = 1 - γ_e, c/(1-γ) = γ_e ε ρᵀV_{P,γ} / (1-γ_e), where γ_e ε = γ_e - γ. ∎

@@ -15,8 +15,8 @@ from one_step_trap.validate import check_count, check_gamma
 def plot_discount_to_play_with(gamma: float, steps: Sequence[int] = (500, 1_000, 1_300)) -> str:
     """Return the weight γᵗ against t with a slider for γ, as HTML that needs no kernel and no network.
 
-    The slider moves log₁₀ of the effective horizon 1/(1-γ), from about 2 to 10,000 steps, because equal steps of γ are very unequal
-    steps of how far a value looks. ``steps`` are the distances whose remaining weight is shown.
+    The slider moves log₁₀ of the effective horizon 1/(1-γ), from about 2 to 10,000 steps, because equal
+    steps of γ are very unequal steps of how far a value looks. ``steps`` are the distances whose remaining weight is shown.
     """
     start = math.log10(1 / (1 - check_gamma(gamma)))
     steps = [check_count(step, "step") for step in steps]
@@ -46,7 +46,9 @@ def plot_discount_to_play_with(gamma: float, steps: Sequence[int] = (500, 1_000,
         .mark_point(color=VERMILLION, filled=True, size=70)
         .encode(x="t:Q", y="left:Q")
     )
-    labels = far.mark_text(dy=-6, align="right", dx=-4, baseline="top", y=8).encode(x="t:Q", text=alt.Text("t:Q", format=",d"))
+    labels = far.mark_text(dy=-6, align="right", dx=-4, baseline="top", y=8).encode(
+        x="t:Q", text=alt.Text("t:Q", format=",d")
+    )
     chart = (curve + lines + dots + labels).add_params(*signals).properties(width="container", height=230)
     slider = Slider("look", 0.3, 4.0, 0.005, min(max(start, 0.3), 4.0), "Discount γ =", says="g_text")
     readings = {

@@ -1,0 +1,192 @@
+"""Every chapter executed by papermill, with parameters that make it quick, and what it recorded."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from one_step_trap.book.execute import ENVIRONMENT, execute
+from one_step_trap.claims import catalogue, recorded_in
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.book
+
+# Parameters that make a chapter quick: fewer repetitions, shorter runs. What is not named keeps its default.
+QUICK: dict[str, dict[str, object]] = {
+    "02-discounting": {},
+}
+
+# Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
+OTHER: dict[str, dict[str, object]] = {
+    "02-discounting": {"gamma": 0.95, "seed": 1},
+}
+
+# Values of claims with quick parameters: exact ones to rounding, estimates within what repetitions move them.
+EXPECTED: dict[str, dict[str, object]] = {
+    "02-discounting": {
+        "disc-500": pytest.approx(0.99**500, rel=1e-12),
+    },
+}
+
+# Texts that the prose shows, with quick parameters.
+TEXTS: dict[str, dict[str, str]] = {
+    "02-discounting": {"disc-500.value": "0.00657"},
+}
+
+# Parameters that cannot be right, and the one line that says so.
+WRONG = [
+    ({"gama": 0.95}, "unknown parameter 'gama'; did you mean 'gamma'"),
+    ({"gamma": 1.2}, "gamma must lie in [0, 1], got 1.2"),
+    ({"gamma": math.nan}, "gamma must be a finite number, got nan"),
+    ({"gamma": 1}, "gamma = 1 is defined only where episodes end"),
+    ({"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
+    ({"seed": -1}, "seed must be at least 0, got -1"),
+]
+
+
+class Executed:
+    """An executed chapter: its claims and everything it recorded by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.content = json.loads(path.read_text(encoding="utf-8"))
+        self.claims = {claim.id: claim for claim in recorded_in(self.content)}
+        self.names = [out["metadata"]["scrapbook"]["name"] for out in self.glued()]
+        self.recorded = {out["metadata"]["scrapbook"]["name"]: out["data"] for out in self.glued()}
+
+    def glued(self) -> list[dict]:
+        code = [cell for cell in self.content["cells"] if cell["cell_type"] == "code"]
+        return [out for cell in code for out in cell["outputs"] if "scrapbook" in out.get("metadata", {})]
+
+    def text(self, name: str) -> str:
+        (found,) = [data for mime, data in self.recorded[name].items() if mime.endswith("text/plain")]
+        return "".join(found)
+
+
+@pytest.fixture(scope="module")
+def run_quickly(tmp_path_factory):
+    """Return the executed chapter; each is run once, with its quick parameters."""
+    done = {}
+
+    def run(chapter: str) -> Executed:
+        if chapter not in done:
+            output = tmp_path_factory.mktemp(chapter) / f"{chapter}.ipynb"
+            parameters = QUICK.get(chapter, {})
+            execute(ROOT / "chapters" / f"{chapter}.ipynb", output, parameters=parameters, progress=False)
+            done[chapter] = Executed(output)
+        return done[chapter]
+
+    return run
+
+
+def test_recorded_values(chapter, run_quickly):
+    claims = run_quickly(chapter).claims
+    assert EXPECTED[chapter], "say which values this chapter must record"
+    assert {id: claims[id].value for id in EXPECTED[chapter]} == EXPECTED[chapter]
+
+
+def test_texts_for_the_prose(chapter, run_quickly):
+    executed = run_quickly(chapter)
+    assert {name: executed.text(name) for name in TEXTS.get(chapter, {})} == TEXTS.get(chapter, {})
+
+
+def test_every_claim_of_the_chapter_is_recorded_once(chapter, run_quickly):
+    executed = run_quickly(chapter)
+    owed = sorted(entry.id for entry in catalogue() if entry.chapter == chapter)
+    assert sorted(claim.id for claim in recorded_in(executed.content)) == owed
+
+
+def test_no_name_is_recorded_twice(chapter, run_quickly):
+    names = run_quickly(chapter).names
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_everything_that_the_prose_shows_is_recorded(chapter, run_quickly):
+    executed = run_quickly(chapter)
+    prose = "\n".join("".join(c["source"]) for c in executed.content["cells"] if c["cell_type"] == "markdown")
+    shown = set(re.findall(r"\{glue:(?:text|any|md)?\}`([^`:]+)", prose))
+    shown |= set(re.findall(r"\{glue:(?:figure|any|md)?\}[ ]*([^\s`]+)\s*$", prose, flags=re.M))
+    for page in (ROOT / "chapters").glob("*.md"):
+        shown |= set(re.findall(rf"\{{glue:\w*\}}`{chapter}\.ipynb::([^`:]+)", page.read_text()))
+    assert shown
+    assert sorted(shown - set(executed.recorded)) == []
+
+
+def test_figures_that_claims_point_to_exist(chapter, run_quickly):
+    executed = run_quickly(chapter)
+    prose = "\n".join("".join(c["source"]) for c in executed.content["cells"] if c["cell_type"] == "markdown")
+    labels = set(re.findall(r"^:name:\s*(\S+)$", prose, flags=re.M))
+    for claim in executed.claims.values():
+        assert not claim.figure or claim.figure in labels, f"{claim.id} points to {claim.figure}"
+
+
+def test_no_warning_and_no_stray_output_reaches_the_reader(chapter, run_quickly):
+    code = [cell for cell in run_quickly(chapter).content["cells"] if cell["cell_type"] == "code"]
+    for out in (out for cell in code for out in cell["outputs"] if out["output_type"] == "stream"):
+        assert out["name"] != "stderr", "".join(out["text"])[:500]
+
+
+def papermill_by_hand(chapter, output, parameters):
+    """Run the README's command in the folder of the book."""
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        f"chapters/{chapter}.ipynb",
+        str(output),
+        "--no-progress-bar",
+    ]
+    command += ["-y", json.dumps(parameters)]
+    environment = {**os.environ, **ENVIRONMENT}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return Executed(output)
+
+
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(chapter, run_quickly, tmp_path):
+    """Here by papermill from the command line, in another working folder than the pipeline's."""
+    again = papermill_by_hand(chapter, tmp_path / "again.ipynb", QUICK.get(chapter, {}))
+    first = run_quickly(chapter)
+    assert again.names == first.names
+    differing = [name for name in first.recorded if again.recorded[name] != first.recorded[name]]
+    assert differing == []
+
+
+def test_a_reader_may_choose_other_settings(chapter, run_quickly, tmp_path):
+    other = papermill_by_hand(chapter, tmp_path / "other.ipynb", {**QUICK.get(chapter, {}), **OTHER[chapter]})
+    first = run_quickly(chapter)
+    assert other.claims.keys() == first.claims.keys()
+    assert other.names == first.names
+
+
+@pytest.mark.parametrize(("parameters", "message"), WRONG, ids=lambda value: str(value)[:24])
+def test_parameters_that_cannot_be_right_are_one_clear_error(chapter, parameters, message, tmp_path):
+    """However the notebook is run; here by papermill itself, which would go on with an unknown name."""
+    with pytest.raises(PapermillExecutionError) as caught:
+        papermill.execute_notebook(
+            str(ROOT / "chapters" / f"{chapter}.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(ROOT / "chapters"),
+            progress_bar=False,
+        )
+    error = caught.value
+    assert error.ename == "BookError"
+    assert error.evalue.startswith(message)
+    assert "\n" not in error.evalue
+    assert error.traceback == [f"BookError: {error.evalue}"]  # no stack
+    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+    assert not [
+        out
+        for c in cells
+        if c["cell_type"] == "code"
+        for out in c["outputs"]
+        if "scrapbook" in out.get("metadata", {})
+    ]
