@@ -38,11 +38,14 @@ THEME = {
     "text": {"color": "currentColor", "fontSize": 13},
 }
 
-# Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so its names stay its own.
+# Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so
+# that its names stay its own.
 GLUE = """
 const box = document.getElementById(ID);
 window.vegaEmbed(box.querySelector(".ost-plot"), SPEC, {actions: false, renderer: "svg"}).then(({view}) => {
-  const show = () => box.querySelectorAll("output[data-signal]").forEach((o) => { o.textContent = view.signal(o.dataset.signal); });
+  const show = () => box.querySelectorAll("output[data-signal]").forEach((o) => {
+    o.textContent = view.signal(o.dataset.signal);
+  });
   box.querySelectorAll("input[data-signal]").forEach((input) => {
     const say = () => { if (input.dataset.says) input.setAttribute("aria-valuetext", view.signal(input.dataset.says)); };
     input.addEventListener("input", () => view.signal(input.dataset.signal, Number(input.value)).runAsync().then(() => {
@@ -92,7 +95,7 @@ class Slider:
 
 @cache
 def _library() -> str:
-    return str(vl_convert.javascript_bundle(None, vl_version=VEGA_LITE))
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE))
 
 
 def playable(
@@ -105,8 +108,9 @@ def playable(
 ) -> str:
     """Return a figure as a piece of HTML that works by itself.
 
-    ``name`` becomes the element's id; ``sliders`` set signals of ``chart``; ``readings`` maps a row's label to the signal shown in
-    it (a signal may be a formatted string). ``alt_text`` describes the plot to who cannot see it.
+    ``name`` becomes the element's id; ``sliders`` set signals of ``chart``; ``readings`` maps a row's label to
+    the signal shown in it (a signal may be a formatted string). ``alt_text`` describes the plot to who cannot
+    see it.
     """
     spec: dict[str, Any] = {**chart.to_dict(), "config": THEME}
     controls = "".join(slider.html(name) for slider in sliders)

@@ -1,0 +1,244 @@
+"""The pipeline on a small book: what runs again after which edit, and what a failure or a kill leaves behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from notebooks import code, markdown, notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.book
+
+ALPHA = "from one_step_trap import stats\nprint(stats.exact(0.5))"
+BETA = "from one_step_trap import validate\nprint(validate.check_gamma(0.5))"
+SLOW = "import time\nopen('started', 'w').close()\ntime.sleep(300)"
+
+
+class Book:
+    """A small book in a folder of its own, with a copy of the library."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        hidden = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / "src", folder / "src", ignore=hidden)
+        shutil.copytree(ROOT / "chapters/_static", folder / "chapters/_static")
+        for name in ("Snakefile", "_config.yml", "requirements.txt", "chapters/references.bib"):
+            shutil.copy(ROOT / name, folder / name)
+        chapters = [{"file": f"chapters/{name}"} for name in ("90-alpha", "91-beta")]
+        toc = {
+            "format": "jb-book",
+            "root": "chapters/index",
+            "parts": [{"caption": "All", "chapters": chapters}],
+        }
+        (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+        self.write_index("The first text.")
+        self.chapter("90-alpha", ALPHA)
+        self.chapter("91-beta", BETA)
+
+    def write_index(self, text: str) -> None:
+        (self.folder / "chapters/index.md").write_text(f"# A small book\n\n{text}\n")
+
+    def chapter(self, name: str, *cells: str) -> None:
+        parameters = code("seed: int = 0  # seed", tags=["parameters"])
+        notebook(self.folder / f"chapters/{name}.ipynb", markdown(f"# {name}"), parameters, *cells)
+
+    def start(self, **options) -> subprocess.Popen:
+        """Start ``make book`` here (make itself would only set up an environment first)."""
+        command = [sys.executable, "-m", "one_step_trap.book.build", "book"]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "src")}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **options,
+        )
+
+    def build(self) -> tuple[int, str]:
+        process = self.start()
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out + err
+
+    def must_build(self) -> str:
+        status, output = self.build()
+        assert status == 0, output
+        return output
+
+    def made(self) -> dict[str, int]:
+        """When each chapter was executed and the site was made."""
+        files = {name: f"_build/executed/{name}.ipynb" for name in ("90-alpha", "91-beta")}
+        files["site"] = "_build/site.json"
+        return {name: (self.folder / file).stat().st_mtime_ns for name, file in files.items()}
+
+    def redone_by(self, edit) -> set[str]:
+        """What a build makes anew after an edit."""
+        before = self.made()
+        edit()
+        self.must_build()
+        after = self.made()
+        return {name for name in before if before[name] != after[name]}
+
+    def page(self, name: str) -> str:
+        return (self.folder / f"_build/html/chapters/{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory) -> Book:
+    small = Book(tmp_path_factory.mktemp("book"))
+    output = small.must_build()
+    assert f"Start page: {small.folder}/_build/html/index.html" in output
+    return small
+
+
+def append(path: Path, text: str):
+    return lambda: path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def test_the_small_book_has_its_pages_and_records(book):
+    assert "0.5 [0.5, 0.5] (n = 1)" in book.page("90-alpha")
+    for name in ("90-alpha", "91-beta"):
+        assert (book.folder / f"_build/logs/{name}.log").stat().st_size > 0
+        header = (book.folder / f"_build/benchmarks/{name}.tsv").read_text().split("\t")
+        assert {"s", "max_rss"} <= set(header)
+    assert (book.folder / "_build/claims.json").read_text().strip() == "[]"
+
+
+def test_without_a_change_nothing_is_made_anew(book):
+    assert book.redone_by(lambda: None) == set()
+
+
+def test_a_new_date_alone_is_no_change(book):
+    assert book.redone_by(lambda: os.utime(book.folder / "chapters/90-alpha.ipynb")) == set()
+
+
+def test_a_page_of_prose_makes_the_site_anew_and_runs_no_chapter(book):
+    assert book.redone_by(lambda: book.write_index("Another text.")) == {"site"}
+    assert "Another text." in book.page("index")
+
+
+def test_a_module_runs_the_chapters_that_import_it(book):
+    edit = append(book.folder / "src/one_step_trap/stats.py", "\nMORE = 1\n")
+    assert book.redone_by(edit) == {"90-alpha", "site"}
+
+
+def test_a_table_runs_its_chapter(book):
+    (book.folder / "data/91-beta").mkdir(parents=True)
+    table = book.folder / "data/91-beta/t.csv"
+    assert book.redone_by(lambda: table.write_text("x\n1\n")) == {"91-beta", "site"}
+
+
+def test_a_notebook_runs_itself(book):
+    assert book.redone_by(lambda: book.chapter("91-beta", BETA, "print('a new cell')")) == {"91-beta", "site"}
+    assert "a new cell" in book.page("91-beta")
+
+
+def test_a_failing_cell_stops_the_build_and_the_last_good_site_stays(book):
+    before, site = book.made(), (book.folder / "_build/html").resolve()
+    book.chapter("90-alpha", "print('fine')", "\nvalue = 1 / 0")
+    status, output = book.build()
+    assert status != 0
+    assert "error: chapter 90-alpha failed in cell 4 (In [3]), which begins: value = 1 / 0" in output
+    assert "ZeroDivisionError: division by zero" in output
+    assert "log: _build/logs/90-alpha.log" in output
+    assert "ZeroDivisionError" in (book.folder / "_build/logs/90-alpha.log").read_text()
+    assert "The last good build is still at _build/html/index.html" in output
+    assert "Traceback" not in output
+    assert (book.folder / "_build/html").resolve() == site
+    assert "0.5 [0.5, 0.5] (n = 1)" in book.page("90-alpha")
+    assert book.made()["site"] == before["site"]
+    again, output = book.build()  # a second try does not pass over it
+    assert again != 0
+    assert "chapter 90-alpha failed in cell 4" in output
+
+
+def test_mended_it_builds_and_runs_only_what_was_broken(book):
+    book.chapter("90-alpha", ALPHA, "print('mended')")
+    before = (book.folder / "_build/executed/91-beta.ipynb").stat().st_mtime_ns
+    book.must_build()
+    assert "mended" in book.page("90-alpha")
+    assert (book.folder / "_build/executed/91-beta.ipynb").stat().st_mtime_ns == before
+
+
+def test_a_page_with_a_fault_stops_the_build_too(book):
+    site = (book.folder / "_build/html").resolve()
+    book.write_index("See [nowhere](nowhere.md) and {cite:p}`nobody1900`.")
+    status, output = book.build()
+    assert status != 0
+    assert "jupyter-book found fault with the pages" in output
+    assert "nobody1900" in output
+    assert "log: _build/logs/site.log" in output
+    assert (book.folder / "_build/html").resolve() == site
+    assert "Another text." in book.page("index")
+    book.write_index("Another text.")
+    book.must_build()
+
+
+def test_a_claim_that_nobody_knows_stops_the_build(book):
+    book.chapter(
+        "91-beta",
+        "from one_step_trap import record, stats",
+        "record.claim('disc-500', stats.exact(0.5), unit='share', verdict='holds', rule='holds if above a quarter')",
+    )
+    status, output = book.build()
+    assert status != 0
+    assert (
+        "error: the ledger of claims does not add up: disc-500 belongs to 02-discounting but was recorded in 91-beta"
+        in output
+    )
+    assert "a new cell" in book.page("91-beta")
+    book.chapter("91-beta", BETA, "print('a new cell')")
+    book.must_build()
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes that work in a folder or below it (Linux), so that a test leaves none behind."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve().is_relative_to(folder):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_been(book):
+    """kill -9 of everything in the middle of a chapter; the site stays; the next build is a normal one."""
+    site, text = (book.folder / "_build/html").resolve(), book.page("90-alpha")
+    started = book.folder / "chapters/started"
+    book.chapter("90-alpha", SLOW)
+    process = book.start(start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not started.exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    for pid in processes_in(book.folder):  # kernels are leaders of their own groups
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert (book.folder / "_build/html").resolve() == site
+    assert book.page("90-alpha") == text
+    assert (book.folder / "_build/site.json").exists()
+    started.unlink()
+    book.chapter("90-alpha", ALPHA, "print('after the kill')")
+    book.must_build()
+    assert "after the kill" in book.page("90-alpha")
+    assert book.redone_by(lambda: None) == set()
+
+
+def test_a_removed_site_comes_back_without_running_a_chapter(book):
+    before = book.made()
+    shutil.rmtree((book.folder / "_build/html").resolve())
+    book.must_build()
+    after = book.made()
+    assert "after the kill" in book.page("90-alpha")
+    assert {name for name in before if before[name] != after[name]} == {"site"}
