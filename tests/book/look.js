@@ -31,9 +31,10 @@ window.look = (() => {
     };
     const out = all(".bd-content *").filter((e) => {
       const box = e.getBoundingClientRect();
-      return box.width > 0 && box.right > width + 1 && !contained(e);
+      return box.width > 0 && (box.right > width + 1 || e.scrollWidth > width + 1) && !contained(e);
     });
-    return { pixels: document.documentElement.scrollWidth - width, elements: out.map(start) };
+    const deepest = out.filter((e) => !out.some((other) => other !== e && e.contains(other)));
+    return { pixels: document.documentElement.scrollWidth - width, elements: deepest.map(start) };
   }
 
   // A colour as getComputedStyle writes it, as [red, green, blue, opacity].

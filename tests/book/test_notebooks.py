@@ -20,7 +20,10 @@ pytestmark = pytest.mark.book
 
 # Parameters that make a chapter quick: fewer repetitions, shorter runs. What is not named keeps its default.
 QUICK: dict[str, dict[str, object]] = {
-    "02-discounting": {},
+    "02-discounting": {
+        **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
+        **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
+    },
 }
 
 # Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
@@ -47,6 +50,7 @@ WRONG = [
     ({"gamma": math.nan}, "gamma must be a finite number, got nan"),
     ({"gamma": 1}, "gamma = 1 is defined only where episodes end"),
     ({"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
+    ({"horizon": 0}, "horizon must be at least 1, got 0"),
     ({"seed": -1}, "seed must be at least 0, got -1"),
 ]
 

@@ -80,10 +80,10 @@ def card(app: Sphinx, row: dict[str, Any], here: str) -> nodes.Element:
     measured += nodes.strong("", readable(found.value))
     measured += nodes.Text(f" {found.unit}{interval} ({repetitions})")
     box += measured
-    box += nodes.paragraph("", f"Rule fixed before looking: {row['rule']}", classes=["ost-small"])
+    box += nodes.paragraph("", f"Rule: {row['rule']}", classes=["ost-small"])
     foot = nodes.paragraph(classes=["ost-small"])
     foot += nodes.literal("", row["id"])
-    foot += nodes.Text(f" · said by {row['source']} · tested by {row['tested']} · ")
+    foot += nodes.Text(f" · claimed by {row['source']} · tested by {row['tested']} · ")
     doc = next(name for name in notebooks(app) if Path(name).name == row["chapter"])
     anchor = f"#{row['figure']}" if row["figure"] else ""
     title = app.env.titles[doc].astext()

@@ -157,7 +157,7 @@ def values_by_scale(P: ArrayLike, r: ArrayLike, gammas: ArrayLike) -> tuple[Floa
     """Return V (Z, S) and W (Z, S) of a Markov reward process ``P`` (S, S), ``r`` (S,): V_{γ_z} = W_0 + ..
     + W_z.
 
-    W_0 = V_{γ_0}, and each later W_z solves its own Bellman equation (Romoff et al., equation 8),
+    W_0 = V_{γ_0}, and each later W_z solves its own Bellman equation (Romoff et al. 2019),
 
         W_z(s) = E[ (γ_z - γ_{z-1}) V_{γ_{z-1}}(s') + γ_z W_z(s') ],
 
@@ -233,7 +233,7 @@ def learn(learner: Learner, states: IntArray, rewards: FloatArray, n_states: int
     update a step.
 
     ``rewards[:, t]`` comes with the step from ``states[:, t]``. The update of scale z at s = states[:, t],
-    with k = n_step[z] and x = states[:, t + k], moves W_z(s) by α_z times (Romoff et al., equation 10)
+    with k = n_step[z] and x = states[:, t + k], moves W_z(s) by α_z times (Romoff et al. 2019)
 
         Σ_{i<k} (γ_zⁱ - γ_{z-1}ⁱ) R_{t+i} + (γ_zᵏ - γ_{z-1}ᵏ) V_{z-1}(x) + γ_zᵏ W_z(x) - W_z(s),
 

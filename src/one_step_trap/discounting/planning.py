@@ -11,8 +11,8 @@ cost on top,
     loss(γ, n) = [V* - V^{π*_γ}]  +  [V^{π*_γ} - V^{π̂_γ}]  =  horizon loss(γ)  +  estimation loss(γ, n).
 
 The horizon loss falls with γ. The estimation loss grows with it, because a longer horizon lets more
-policies look optimal: their number, given the data, is the measure of complexity that γ controls (their
-theorem 2), which is why a shorter horizon acts as a regulariser.
+policies look optimal: their number is the measure of complexity that γ controls in their analysis, which is
+why a shorter horizon acts as a regulariser.
 
 The experiment is theirs on random MDPs: 10 states, 2 actions, 5 successors, and trajectories of length 10 of
 a uniformly random policy, which here start in uniformly random states. A model must also believe something

@@ -93,7 +93,7 @@ def mixing_mdps(
     stay: float = 0.0,
     noise_sd: float = 0.17,
 ) -> MDPs:
-    """Return random MDPs that soon forget what was done: the family of Jiang et al. 2015, section 4.
+    """Return random MDPs that soon forget what was done: the family of Jiang et al. 2015.
 
     Each pair (s, a) has ``successors`` distinct next states with weights U[0, 1], normalised; mean rewards
     are U[0, 1]. We add Gaussian reward noise of ``noise_sd`` (Jiang et al.: .1). It only sets how noisy the

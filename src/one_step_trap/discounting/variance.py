@@ -97,8 +97,8 @@ def return_moments(process: RewardProcess, gamma: float) -> ReturnMoments:
     So the variance of a return is the sum of the variances of its TD errors, the k-th with weight γ^{2k}.
 
     ``gamma`` in [0, 1); 1 is allowed where every state reaches an absorbing state that pays nothing (episodes
-    end). Source: Sobel 1982, Journal of Applied Probability 19(4), theorem 1 (there with R a function of the
-    state).
+    end). Source: Sobel 1982, Journal of Applied Probability 19(4).
+    The derivation here is ours.
     """
     gamma = check_gamma(gamma, episodic=True)
     P = _transient(process) if gamma == 1 else process.P
