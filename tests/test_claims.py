@@ -83,7 +83,7 @@ def test_a_claim_that_is_not_well_formed(changes, message):
 def test_a_claim_on_one_line():
     assert found("x-1").summary() == "1 [0.5, 2] steps (n = 20): holds"
     exact = found("x-1", low=1.0, high=1.0, n=1, verdict="holds when", condition="when episodes end")
-    assert exact.summary() == "1 steps (n = 1): holds when when episodes end"
+    assert exact.summary() == "1 steps (n = 1): holds when episodes end"
 
 
 def test_claims_are_found_in_a_notebook_hidden_or_not():

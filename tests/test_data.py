@@ -74,3 +74,36 @@ def test_outside_a_clone(monkeypatch, tmp_path):
         data.root()
     (tmp_path / "_toc.yml").touch()
     assert data.root() == tmp_path
+
+
+STORED = pd.DataFrame(
+    {"delay": [1, 1, 30], "gamma": [0.9, 0.99, 0.9], "success": [1.0, 0.5, float("nan")], "n": [5, 5, 4]}
+)
+
+
+def test_a_slice_computed_again_that_agrees():
+    data.check_slice(STORED, STORED.iloc[[2, 0]], ["delay", "gamma"])
+    close = STORED.assign(success=STORED["success"] * (1 + 1e-12))
+    data.check_slice(STORED, close, ["delay", "gamma"])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("success", 0.6, "success of delay = 1, gamma = 0.99 is 0.6, stored 0.5"),
+        ("success", float("nan"), "success of delay = 1, gamma = 0.99 is nan, stored 0.5"),
+        ("n", 6, "n of delay = 1, gamma = 0.99 is 6, stored 5"),
+    ],
+)
+def test_a_slice_that_differs_is_named(column, value, message):
+    other = STORED.iloc[[1]].assign(**{column: value})
+    with pytest.raises(BookError) as caught:
+        data.check_slice(STORED, other, ["delay", "gamma"])
+    assert message in str(caught.value)
+    assert "make sweep" in str(caught.value)
+
+
+def test_a_slice_with_a_row_that_is_not_stored():
+    other = STORED.iloc[[0]].assign(delay=2)
+    with pytest.raises(BookError, match=r"no row for delay = 2, gamma = 0\.9: compute it anew"):
+        data.check_slice(STORED, other, ["delay", "gamma"])

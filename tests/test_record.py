@@ -1,3 +1,4 @@
+import ast
 import math
 
 import numpy as np
@@ -26,9 +27,12 @@ def shown(monkeypatch):
 
 
 def text(shown, name):
+    """What the prose will show: a text is stored as Python writes it, in quotes."""
     bundle, hidden = shown[name]
     assert hidden
-    return bundle[record.HIDDEN + "text/plain"]
+    value = ast.literal_eval(bundle[record.HIDDEN + "text/plain"])
+    assert isinstance(value, str)
+    return value
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,12 @@ def text(shown, name):
         (1234567.0, ",.0f", "1,234,567"),
         ("holds", ".3g", "holds"),
         (0.256, ".0%", "26%"),
+        (0.99**500, ".2e", "6.57e-3"),
+        (6.57e10, ".2e", "6.57e10"),
+        (1e-100, ".0e", "1e-100"),
+        (1226.4, "", "1,226"),
+        (0.26543, "", "0.265"),
+        (1.5e7, "", "1.5e7"),
     ],
 )
 def test_numbers_for_the_prose(shown, value, spec, expected):
@@ -99,18 +109,43 @@ def test_nothing_both_holds_and_fails():
         record.judge(True, fails=True)
 
 
-def test_a_claim_can_be_read_back_and_quoted(shown, capsys):
+def test_a_claim_can_be_read_back_and_quoted(shown):
     row = record.claim(
         "disc-500", exact(0.99**500), unit="weight left", verdict="holds", rule=RULE, figure="fig-weights"
     )
-    bundle = shown["claim:disc-500"][0]
+    bundle, hidden = shown["claim:disc-500"]
+    assert not hidden
     notebook = {"cells": [{"cell_type": "code", "outputs": [{"data": bundle}]}, {"cell_type": "markdown"}]}
     assert recorded_in(notebook) == [row]
-    assert bundle[record.HIDDEN + CLAIM_MIME]["value"] == 0.99**500  # all digits, not those of the prose
+    assert bundle[CLAIM_MIME]["value"] == 0.99**500  # all digits, not those of the prose
     assert text(shown, "disc-500.value") == "0.00657"
     assert text(shown, "disc-500.interval") == "[0.00657, 0.00657]"
     assert text(shown, "disc-500.verdict") == "holds"
-    assert capsys.readouterr().out == "disc-500: 0.00657 weight left (n = 1): holds\n"
+    assert bundle["text/plain"] == "0.00657 weight left (n = 1): holds"
+
+
+def test_the_card_of_a_claim(shown):
+    measured = (1226.0, 1100.0, 1350.0, 20)
+    record.claim(
+        "disc-gym", measured, unit="a < b", verdict="holds when", condition="where it ends", rule=RULE
+    )
+    card = shown["claim:disc-gym"][0]["text/html"]
+    assert card.startswith('<div class="ost-claim ost-holds-when">')
+    for part in ("holds where it ends", "1,226 [1,100, 1,350]", "a &lt; b", "(n = 20)"):
+        assert part in card
+
+
+def documented(x):
+    """Return twice x."""
+    # a comment stays
+    return 2 * x
+
+
+def test_the_code_of_a_function_without_its_docstring(monkeypatch):
+    shown = []
+    monkeypatch.setattr(record, "display", shown.append)
+    record.source(documented)
+    assert shown[0].data == "```python\ndef documented(x):\n    # a comment stays\n    return 2 * x\n```"
 
 
 def test_numbers_of_numpy_are_plain_numbers_in_the_record(shown):

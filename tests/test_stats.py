@@ -7,13 +7,24 @@ from hypothesis import strategies as st
 from scipy.special import betainc
 
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval, exact, proportion_interval
+from one_step_trap.stats import Interval, bootstrap_interval, exact, proportion_interval, readable
 
 
 def test_computed_numbers_have_no_width():
     assert exact(0.25) == Interval(0.25, 0.25, 0.25, 1)
     assert exact(2, n=7).n == 7
     assert str(Interval(0.26543, 0.26, 0.27, 100)) == "0.265 [0.26, 0.27] (n = 100)"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *[(0.26543, "0.265"), (1226.4, "1,226"), (-1226.4, "-1,226"), (999.4, "999"), (999_999.0, "999,999")],
+        *[(1.234e6, "1.23e+06"), (0.0, "0"), (6.57e-3, "0.00657"), (2.0, "2")],
+    ],
+)
+def test_numbers_for_a_reader(value, text):
+    assert readable(value) == text
 
 
 def test_the_bootstrap_is_repeatable_and_only_its_seed_decides():

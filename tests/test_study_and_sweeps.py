@@ -125,7 +125,9 @@ def test_an_unknown_study():
 def test_the_studies_of_the_book(root, name):
     study = sweeps.find(name)
     assert sweeps.parts(name) == study.parts >= 1
-    assert json.loads(json.dumps(dict(study.settings))) == dict(study.settings)
+    assert json.loads(json.dumps(sweeps.plain(study.settings), allow_nan=False)) == sweeps.plain(
+        study.settings
+    )
     assert root / "requirements.txt" in sweeps.sources(root, name)
     module = sweeps.STUDIES[name].split(":")[0].replace(".", "/")
     assert root / "src" / f"{module}.py" in sweeps.sources(root, name)
@@ -139,10 +141,24 @@ def test_the_stored_tables_of_the_book(root, name):
     study, entry = sweeps.find(name), data.entry(name)
     table = (root / "data" / entry["path"]).read_bytes()
     assert entry["hash"] == "sha256:" + hashlib.sha256(table).hexdigest()
-    assert entry["provenance"]["settings"] == dict(study.settings), (
+    assert entry["provenance"]["settings"] == sweeps.plain(study.settings), (
         "run `make sweep`: the settings have changed"
     )
     assert set(data.load(name).columns) == set(study.columns)
+
+
+def test_the_provenance_is_json_that_any_program_reads(root):
+    """Python would write and read NaN and Infinity, which are no JSON."""
+
+    def refuse(constant):
+        raise AssertionError(f"datapackage.json holds {constant}, which is no JSON")
+
+    json.loads((root / "data/datapackage.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_settings_as_json_holds_them():
+    settings = {"n": (1, float("inf")), "deep": {"x": [float("-inf"), 2.5]}, "name": "a"}
+    assert sweeps.plain(settings) == {"n": [1, "inf"], "deep": {"x": ["-inf", 2.5]}, "name": "a"}
 
 
 def test_every_stored_table_belongs_to_a_study_and_is_valid(root):

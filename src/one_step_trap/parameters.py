@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from one_step_trap.errors import BookError
+from one_step_trap.record import val
 from one_step_trap.validate import check_count, check_gamma
 
 Gamma = Annotated[float, BeforeValidator(check_gamma)]
@@ -75,4 +76,5 @@ class ChapterParameters(BaseModel):
 def _is_parameter(name: str, value: Any) -> bool:
     if name.startswith("_") or name in {"In", "Out"}:  # IPython's own
         return False
-    return not (isinstance(value, ModuleType | type) or callable(value) or hasattr(value, "_fields"))
+    ours = value is val  # imported beside the functions, before anything is recorded
+    return not (ours or isinstance(value, ModuleType | type) or callable(value))

@@ -29,6 +29,17 @@ HIDDEN = "application/papermill.record/"
 """Prefix that tells MyST-NB (and every front end) to store an output without showing it."""
 
 
+class Words(str):
+    """A recorded number as it stands in prose: JupyterLab shows its ``repr``, which therefore has no quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+val: dict[str, Words] = {}
+"""What the chapter has recorded so far: ``{eval}`` in its prose shows ``val["name"]``."""
+
+
 def emit(name: str, bundle: dict[str, Any], *, hidden: bool) -> None:
     """Store a mime bundle under ``name`` in the notebook, shown in place or hidden."""
     prefix = HIDDEN if hidden else ""
@@ -40,7 +51,7 @@ def emit(name: str, bundle: dict[str, Any], *, hidden: bool) -> None:
 
 
 def number(name: str, value: Any, spec: str = "") -> str:
-    """Record a number for the prose under ``name``, where a role {glue:text} shows it; return its text.
+    """Record a number for the prose under ``name``, where ``{eval}`` shows ``val["name"]``; return its text.
 
     ``spec`` is a format specification; without one, three significant digits (1,226 and not 1.23e+03). An
     :class:`~one_step_trap.stats.Interval` is recorded four times: ``name`` (the value), ``name-low``, ``name-high`` and, ready
@@ -64,6 +75,7 @@ def formatted(value: Any, spec: str) -> str:
 
 
 def _quote(name: str, text: str) -> None:
+    val[name] = Words(text)
     # MyST-NB evaluates the text as Python; in quotes, "1,226" stays what it is and does not become a pair.
     emit(name, {"text/plain": repr(text)}, hidden=True)
 
@@ -124,7 +136,7 @@ def claim(
     ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
     fixed before looking; ``condition`` is required for "holds when" and reads on after
     "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure.
-    Its value and verdict can be quoted in prose under the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
+    Its value and verdict can be quoted in prose by the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
     """
     value, low, high, n = Interval(*measured)
     for label, end in (("value", value), ("low", low), ("high", high)):

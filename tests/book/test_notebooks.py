@@ -70,7 +70,7 @@ class Executed:
 
     def text(self, name: str) -> str:
         (found,) = [data for mime, data in self.recorded[name].items() if mime.endswith("text/plain")]
-        return "".join(found)
+        return "".join(found).strip("'")  # a text is stored as Python writes it, in quotes
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Sphinx extension of the book: the ledger page and the status page.
+"""Sphinx extension of the book: recorded figures and numbers, the ledger page, the status page.
 
 The ledger is made from the outputs of the chapters as Sphinx sees them, so it is right both after ``make book`` and after
 ``jupyter-book build .`` by hand. Execution must be over when the tables are made; they are therefore filled in when pages
@@ -8,16 +8,62 @@ are written (``doctree-resolved``), from the glue data that MyST-NB has stored f
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from myst_nb.ext.glue.crossref import read_glue_cache
+from myst_nb.ext.glue.directives import PasteFigureDirective
+from myst_nb.ext.glue.roles import PasteTextRole
 from sphinx.application import Sphinx
+from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
 
 from one_step_trap.claims import CLAIM_MIME, Claim, ledger, parse
 from one_step_trap.stats import readable
+
+
+class RecordedFigure(PasteFigureDirective):
+    """``{figure}`` without a file: the figure that the notebook recorded under the name in ``:name: fig-<name>``.
+
+    JupyterLab shows the same directive as a numbered caption under the figure. With a file it is Sphinx's own.
+    """
+
+    required_arguments = 0
+    optional_arguments = 1
+    arguments: list[str]
+
+    def run(self) -> Any:
+        """Paste the recorded figure, or draw the file."""
+        if self.arguments:
+            where = (self.lineno, self.content_offset, self.block_text, self.state, self.state_machine)
+            return Figure(self.name, self.arguments, self.options, self.content, *where).run()
+        name = self.options.get("name", "")
+        if not name.startswith("fig-"):
+            raise self.error(
+                "a figure needs a file, or `:name: fig-<name>` with the name of a recorded figure"
+            )
+        self.arguments = [name.removeprefix("fig-")]
+        return super().run()
+
+
+class RecordedValue(PasteTextRole):
+    """``{eval}`val["name"]```: a number that the notebook recorded, in the words that JupyterLab evaluates live."""
+
+    text: str
+
+    def run(self) -> Any:
+        """Show the recorded text."""
+        match = re.fullmatch(r'val\["([^"]+)"\]', self.text)
+        if match is None:
+            message = self.inliner.reporter.warning(
+                f'only recorded values can be shown, as {{eval}}`val["name"]`, not {self.text!r}',
+                line=self.line,
+            )
+            return [], [message]
+        self.text = f"{match[1]}:s"
+        return super().run()
 
 
 class LedgerTable(nodes.General, nodes.Element):
@@ -168,6 +214,8 @@ def drop_modules_without_page(app: Sphinx) -> list[Any]:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
+    app.add_directive("figure", RecordedFigure, override=True)
+    app.add_role("eval", RecordedValue(), override=True)
     app.add_directive("claims-ledger", LedgerDirective)
     app.add_directive("book-status", StatusDirective)
     app.connect("config-inited", without_thebe)

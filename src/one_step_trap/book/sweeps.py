@@ -7,10 +7,12 @@ import hashlib
 import importlib
 import io
 import json
+import math
 import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -56,10 +58,19 @@ def sources(root: Path, name: str) -> list[Path]:
     return [*plan.module_files(root, plan.modules_behind([module])), root / "requirements.txt"]
 
 
+def plain(value: Any) -> Any:
+    """Return a setting as JSON can hold it: tuples as lists, an infinity as the text "inf"."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def provenance(study: Study, seconds: float) -> dict[str, Any]:
     """Return where, when and with what a table was computed."""
     return {
-        "settings": dict(study.settings),
+        "settings": plain(study.settings),
         "versions": {
             "python": sys.version.split()[0],
             **{name: metadata.version(name) for name in RECORDED_PACKAGES},
@@ -107,7 +118,7 @@ def store(folder: Path, name: str, frame: pd.DataFrame, study: Study, seconds: f
     others = [resource for resource in package["resources"] if resource["path"] != entry["path"]]
     package["resources"] = sorted([*others, entry], key=lambda resource: str(resource["path"]))
     write_atomically(path, table)
-    write_atomically(package_path, json.dumps(package, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(package_path, json.dumps(package, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def validate(folder: Path) -> list[str]:

@@ -2,8 +2,8 @@
 
 A policy is *Blackwell optimal* if it is optimal for every γ close enough to 1 (Blackwell 1962); a finite MDP
 always has one. The **Blackwell discount** γ_bw is the least number such that for every γ in (γ_bw, 1) the
-optimal policies are exactly the Blackwell-optimal ones (Grand-Clément & Petrik 2023, arXiv 2302.00036). Above it, a larger discount buys nothing but noise; below it, the agent solves another
-problem.
+optimal policies are exactly the Blackwell-optimal ones (Grand-Clément & Petrik 2023, arXiv 2302.00036). Above
+it, a larger discount buys nothing but noise; below it, the agent solves another problem.
 
 Why it can be computed exactly. For a policy π the value v_π(γ) = (I - γP_π)⁻¹ r_π is, state by state, a
 quotient N_s(γ)/D(γ) of polynomials with D(γ) = det(I - γP_π), and D > 0 on [0, 1). So the advantage of an
