@@ -35,12 +35,43 @@ OTHER: dict[str, dict[str, object]] = {
 EXPECTED: dict[str, dict[str, object]] = {
     "02-discounting": {
         "disc-500": pytest.approx(0.99**500, rel=1e-12),
+        "disc-gym": pytest.approx(13 / 27),  # the registry of the pinned Gymnasium
+        "disc-essay": pytest.approx(1226.25),  # the essays of the pinned package
+        "disc-variance": pytest.approx(1.01, abs=0.03),
+        "disc-nstep": pytest.approx(0.085, abs=0.03),
+        "disc-planning": pytest.approx(0.5, abs=0.2),
+        "disc-delayed": pytest.approx(0.56),  # the stored study
+        "disc-blackwell": pytest.approx(10 / 11, abs=1e-12),
+        "disc-hyperbolic": pytest.approx(0.0136, rel=0.01),
+        "disc-regulariser": pytest.approx(0, abs=1e-9),
+    },
+}
+
+# The verdicts that follow from them.
+VERDICTS = {
+    "02-discounting": {
+        **dict.fromkeys(("disc-500", "disc-regulariser"), "holds"),
+        **dict.fromkeys(
+            ("disc-gym", "disc-essay", "disc-variance", "disc-nstep", "disc-planning"), "holds when"
+        ),
+        **dict.fromkeys(("disc-delayed", "disc-blackwell", "disc-hyperbolic"), "holds when"),
     },
 }
 
 # Texts that the prose shows, with quick parameters.
 TEXTS: dict[str, dict[str, str]] = {
-    "02-discounting": {"disc-500.value": "0.00657"},
+    "02-discounting": {
+        "disc-500.value": "0.00657",
+        "left-500": "6.57e-3",
+        "half-life": "69",
+        "gamma-1000": "0.99931",
+        "gamma-bonus": "0.99904",
+        "wait-99": "10.5",
+        "ratio-500": "151",
+        "essay-gamma": "0.99947",
+        "muzero-horizon": "333",
+        "bw-last": "0.99990",
+    },
 }
 
 # Parameters that cannot be right, and the one line that says so.
@@ -95,6 +126,11 @@ def test_recorded_values(chapter, run_quickly):
     assert {id: claims[id].value for id in EXPECTED[chapter]} == EXPECTED[chapter]
 
 
+def test_verdicts(chapter, run_quickly):
+    claims = run_quickly(chapter).claims
+    assert {id: claim.verdict for id, claim in claims.items()} == VERDICTS[chapter]
+
+
 def test_texts_for_the_prose(chapter, run_quickly):
     executed = run_quickly(chapter)
     assert {name: executed.text(name) for name in TEXTS.get(chapter, {})} == TEXTS.get(chapter, {})
@@ -114,8 +150,8 @@ def test_no_name_is_recorded_twice(chapter, run_quickly):
 def test_everything_that_the_prose_shows_is_recorded(chapter, run_quickly):
     executed = run_quickly(chapter)
     prose = "\n".join("".join(c["source"]) for c in executed.content["cells"] if c["cell_type"] == "markdown")
-    shown = set(re.findall(r"\{glue:(?:text|any|md)?\}`([^`:]+)", prose))
-    shown |= set(re.findall(r"\{glue:(?:figure|any|md)?\}[ ]*([^\s`]+)\s*$", prose, flags=re.M))
+    shown = set(re.findall(r"\{eval\}`val\[\"([^`]+)\"\]`", prose))
+    shown |= set(re.findall(r"\{figure\}\s*\n:name: fig-(\S+)$", prose, flags=re.M))
     for page in (ROOT / "chapters").glob("*.md"):
         shown |= set(re.findall(rf"\{{glue:\w*\}}`{chapter}\.ipynb::([^`:]+)", page.read_text()))
     assert shown
