@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const visit = () => {
     document.querySelectorAll(".bd-content pre").forEach((e) => label(e, "code"));
-    document.querySelectorAll(".bd-content table.dataframe, .pst-scrollable-table-container").forEach((e) => label(e, "table"));
+    document.querySelectorAll(".bd-content table, .pst-scrollable-table-container").forEach((e) => label(e, "table"));
     document.querySelectorAll(".bd-content div.math, .bd-content mjx-container[display='true']").forEach((e) => label(e, "equation"));
   };
   visit();

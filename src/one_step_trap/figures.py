@@ -16,7 +16,9 @@ from typing import Any
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from one_step_trap.errors import BookError
 
@@ -99,6 +101,9 @@ def to_svg(figure: Figure, alt: str) -> str:
     """Return the figure as an SVG element with an accessible name, in the colours of the page it will stand in."""
     if len(alt.split()) < 5:
         raise BookError(f"the alt text must say in words what the figure shows, got {alt!r}")
+    for text in figure.findobj(Text):  # text written outside our style is black: it too is ink
+        if to_hex(text.get_color()) == "#000000":
+            text.set_color(INK)
     buffer = io.StringIO()
     # A fixed hash salt and no date: the same figure is the same bytes on every run.
     with mpl.rc_context(STYLE | {"svg.hashsalt": alt}):

@@ -7,6 +7,7 @@ after it, refuses such a name, so that ``papermill -p gama 0.95`` fails at once,
 
 from __future__ import annotations
 
+import __future__
 import difflib
 from collections.abc import Iterable, Mapping
 from types import ModuleType
@@ -77,4 +78,4 @@ def _is_parameter(name: str, value: Any) -> bool:
     if name.startswith("_") or name in {"In", "Out"}:  # IPython's own
         return False
     ours = value is val  # imported beside the functions, before anything is recorded
-    return not (ours or isinstance(value, ModuleType | type) or callable(value))
+    return not (ours or isinstance(value, ModuleType | type | __future__._Feature) or callable(value))

@@ -69,6 +69,8 @@ def number(name: str, value: Any, spec: str = "") -> str:
 
 def formatted(value: Any, spec: str) -> str:
     """Return a number as prose wants it: 6.57e-3 and not 6.57e-03."""
+    if math.isnan(value):
+        raise BookError("NaN is no number for the prose: something went wrong before it was recorded")
     whole = spec.endswith("d")
     text = format(int(value) if whole else float(value), spec) if spec else readable(float(value))
     return re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text)

@@ -97,10 +97,12 @@ def execute(
             progress_bar=bar if progress else False,
             log_output=True,
             start_timeout=300,
+            # The kernel would warn of its unencrypted local port in every run.
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
     except PapermillExecutionError as error:
         logger.error("%s", error)
-        raise ChapterError(describe(chapter, error, log, unfinished)) from None
+        raise ChapterError(describe(chapter, error, log, unfinished, injected=bool(parameters))) from None
     finally:
         logger.removeHandler(handler)
         handler.close()
@@ -108,11 +110,17 @@ def execute(
     print(f"{chapter}: ran in {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
-def describe(chapter: str, error: PapermillExecutionError, log: Path, unfinished: Path) -> str:
-    """Return what a reader needs to know about a failed cell, in four lines."""
+def describe(
+    chapter: str, error: PapermillExecutionError, log: Path, unfinished: Path, *, injected: bool = False
+) -> str:
+    """Return what a reader needs to know about a failed cell, in four lines.
+
+    ``injected``: papermill put a cell with the given parameters in front of it, which the chapter does not have.
+    """
+    number = error.cell_index + 1 - injected
     first = next((line for line in error.source.splitlines() if line.strip()), "")
     return (
-        f"chapter {chapter} failed in cell {error.cell_index + 1} (In [{error.exec_count}]), which begins: {first.strip()}\n"
+        f"chapter {chapter} failed in cell {number} (In [{error.exec_count}]), which begins: {first.strip()}\n"
         f"  {error.ename}: {error.evalue}\n"
         f"  log: {log}\n"
         f"  the notebook up to there: {unfinished}"

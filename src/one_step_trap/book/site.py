@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,7 +90,9 @@ def build_html(folder: Path, log: Path) -> Path:
     text = log.read_text(encoding="utf-8")
     complaints = [line for line in text.splitlines() if "WARNING" in line or "ERROR" in line]
     if code or complaints:
-        shown = "\n  ".join(complaints[:12] or text.splitlines()[-12:])
+        # When Jupyter Book dies itself, its log ends in a box that says nothing: the exceptions say it.
+        raised = [line for line in text.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
+        shown = "\n  ".join(complaints[:12] or raised[:3] or text.splitlines()[-12:])
         raise BookError(f"jupyter-book found fault with the pages:\n  {shown}\n  log: {log}")
     return folder / "_build" / "html"
 

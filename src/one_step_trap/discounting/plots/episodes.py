@@ -39,7 +39,7 @@ def caps(table: pd.DataFrame, *, horizon: float | None = None) -> Figure:
             ax.scatter(x[mask], y + 0 * x[mask], s=90 + 45 * n[mask], color=color, marker=marker, zorder=3)
         for cap, number in zip(x, n, strict=True):
             ax.annotate(
-                f"{int(number)}", (cap, y), ha="center", va="center", color="white", fontsize=9, zorder=4
+                f"{int(number)}", (cap, y), ha="center", va="center", color="white", fontsize=10.5, zorder=4
             )
         none = int(counts.loc[family, "size"] - counts.loc[family, "count"])
         if none:
