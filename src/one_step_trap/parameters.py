@@ -6,8 +6,8 @@ after it, refuses such a name, so that ``papermill -p gama 0.95`` fails at once,
 """
 
 from __future__ import annotations
-
 import __future__
+
 import difflib
 from collections.abc import Iterable, Mapping
 from types import ModuleType
