@@ -97,6 +97,15 @@ def legend_above(ax: Axes, *, ncols: int = 3, title: str | None = None) -> None:
         )
 
 
+def legend_over(figure: Figure, ax: Axes) -> None:
+    """Put one legend above all panels; one that belonged to the left panel would push the right one away."""
+    handles, labels = ax.get_legend_handles_labels()
+    with mpl.rc_context(STYLE):
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=len(labels), columnspacing=1.2, handlelength=1.8
+        )
+
+
 def to_svg(figure: Figure, alt: str) -> str:
     """Return the figure as an SVG element with an accessible name, in the colours of the page it will stand in."""
     if len(alt.split()) < 5:

@@ -60,7 +60,7 @@ PUBLISHED = (
         "college application: limits of the Common App essay",
         250,
         650,
-        "The Common Application, first-year essay, 2024-25",
+        "as third parties report them; the Common Application's own page was not read",
     ),
 )
 

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval
 from one_step_trap.validate import (
+    FloatArray,
     check_count,
     check_finite,
     check_gamma,
@@ -49,7 +50,6 @@ from one_step_trap.validate import (
     check_transition_matrix,
 )
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 UnseenNext = Literal["uniform", "stay"]
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -21,6 +20,7 @@ from one_step_trap.figures import (
     MARKERS,
     VERMILLION,
     legend_above,
+    legend_over,
     new_figure,
 )
 
@@ -71,7 +71,7 @@ def plot_bias_variance(result: NStepResult, *, alpha: float) -> Figure:
         ax.set_xlabel(name)
     axes[0].set_ylabel("squared error (value²)")
     axes[0].set_ylim(bottom=0)
-    _legend_over_both(figure, axes[0])
+    legend_over(figure, axes[0])
     return figure
 
 
@@ -110,19 +110,3 @@ def _check_shown(result: NStepResult, n_shown: Iterable[int]) -> list[int]:
             f"n_shown must name 1 to {len(COLORS)} of the n that were run, {result.n_steps}; got {wanted}"
         )
     return [result.n_steps.index(n) for n in wanted]
-
-
-def _legend_over_both(figure: Figure, ax: Axes) -> None:
-    """Put one legend above two panels; one that belonged to the left panel would push the right one away."""
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=len(labels),
-        frameon=False,
-        labelcolor=INK,
-        fontsize=11,
-        columnspacing=1.2,
-        handlelength=1.8,
-    )

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from one_step_trap.discounting.planning import PlanningResult, Summary
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, COLORS, DASHES, INK, MARKERS, VERMILLION, legend_above, new_figure
+from one_step_trap.figures import (
+    BLUE,
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    VERMILLION,
+    legend_above,
+    legend_over,
+    new_figure,
+)
 
 
 def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
@@ -57,7 +66,7 @@ def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) 
         ax.set_xticks([0, 0.3, 0.6, 0.9])
     axes[0].set_ylabel(f"planning loss (value at γ = {result.study.gamma_eval:g})")
     axes[0].set_ylim(bottom=0)
-    _legend_over_both(figure, axes[0])
+    legend_over(figure, axes[0])
     return figure
 
 
@@ -80,19 +89,3 @@ def _sizes(result: PlanningResult) -> tuple[int, ...]:
     if len(sizes) > len(COLORS):
         raise BookError(f"at most {len(COLORS)} sizes fit into one figure, got {len(sizes)}")
     return sizes
-
-
-def _legend_over_both(figure: Figure, ax: Axes) -> None:
-    """Put one legend above two panels; one that belonged to the left panel would push the right one away."""
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=len(labels),
-        frameon=False,
-        labelcolor=INK,
-        fontsize=11,
-        columnspacing=1.2,
-        handlelength=1.8,
-    )
