@@ -136,7 +136,7 @@ def claim(
     """Record the verdict on one row of the ledger.
 
     ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
-    fixed before looking; ``condition`` is required for "holds when" and reads on after
+    fixed before looking; ``condition`` is required for "holds when" (dropped with any other verdict) and reads on after
     "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure.
     Its value and verdict can be quoted in prose by the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
     """
@@ -154,7 +154,7 @@ def claim(
             "unit": unit,
             "n": int(n),
             "verdict": verdict,
-            "condition": condition,
+            "condition": condition if verdict == "holds when" else "",
             "rule": rule,
             "figure": figure,
         }

@@ -50,10 +50,8 @@ EXPECTED: dict[str, dict[str, object]] = {
 # The verdicts that follow from them.
 VERDICTS = {
     "02-discounting": {
-        **dict.fromkeys(("disc-500", "disc-regulariser"), "holds"),
-        **dict.fromkeys(
-            ("disc-gym", "disc-essay", "disc-variance", "disc-nstep", "disc-planning"), "holds when"
-        ),
+        **dict.fromkeys(("disc-500", "disc-planning", "disc-regulariser"), "holds"),
+        **dict.fromkeys(("disc-gym", "disc-essay", "disc-variance", "disc-nstep"), "holds when"),
         **dict.fromkeys(("disc-delayed", "disc-blackwell", "disc-hyperbolic"), "holds when"),
     },
 }

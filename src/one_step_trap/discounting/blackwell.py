@@ -11,7 +11,7 @@ action,
 
     A_π(s, a; γ) = r(s, a) + γ Σ_{s'} P[s, a, s'] v_π(s') - v_π(s),
 
-has the sign of a polynomial of degree at most S + 1 on [0, 1), and its sign just below 1 can be read from its
+has the sign of a polynomial of degree at most S on [0, 1), and its sign just below 1 can be read from its
 coefficients. Policy iteration with *those* signs is policy iteration in an ordered field (Hordijk, Dekker &
 Kallenberg 1985), and ends at a Blackwell-optimal π. Then γ_bw is the largest root in [0, 1) among the
 advantage polynomials of π that are not identically 0.

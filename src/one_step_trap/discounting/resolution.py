@@ -96,8 +96,8 @@ def mixing_mdps(
     """Return random MDPs that soon forget what was done: the family of Jiang et al. 2015.
 
     Each pair (s, a) has ``successors`` distinct next states with weights U[0, 1], normalised; mean rewards
-    are U[0, 1]. We add Gaussian reward noise of ``noise_sd`` (Jiang et al.: .1). It only sets how noisy the
-    return is at γ = 0: at γ near 1 the randomness of the transitions adds more. With probability ``stay`` a
+    are U[0, 1]. We add Gaussian reward noise of ``noise_sd`` (Jiang et al.: .1). More noise
+    raises the samples needed at every γ and hardly changes how they grow with the horizon. With probability ``stay`` a
     step leaves the state as it is, which slows the whole chain by the factor 1/(1-stay).
     """
     check_rng(rng)
