@@ -132,3 +132,10 @@ def test_plot():
     assert [t.get_text() for t in ax.child_axes[0].get_xticklabels()] == ["essay"]
     assert "steps" in ax.get_xlabel()
     assert "weight" in ax.get_ylabel()
+
+
+def test_discounts_at_the_edge_of_floats():
+    assert w.mass_within(1e-300, 2) == 1
+    assert w.mass_within(1 - 1e-12, 10) == pytest.approx(1e-11, rel=1e-3)
+    assert "gamma = 0.999999999999" in str(w.reach(1e12, 0.5))
+    assert "1,000,000" in str(w.describe(0.9999999, [1e6]))

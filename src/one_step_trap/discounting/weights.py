@@ -122,7 +122,9 @@ def mass_within(gamma: float, steps: ArrayLike) -> FloatArray:
     n = _check_steps(steps)
     if gamma == 0:
         return np.where(n == 0, 0.0, 1.0)
-    return np.asarray(-np.expm1(n * math.log1p(gamma - 1)))
+    # log1p keeps digits near 1, where plain logs lose them; near 0 it is the other way round.
+    log_gamma = math.log1p(gamma - 1) if gamma > 0.5 else math.log(gamma)
+    return np.asarray(-np.expm1(n * log_gamma))
 
 
 def scientific(log10_value: float, digits: int = 2) -> str:
@@ -168,7 +170,7 @@ class DiscountReport:
             lines.append(f"{'steps':>12} {'weight left':>14} {'mass within':>12}")
         for n, share in zip(self.steps, self.mass_within, strict=True):
             weight = scientific(float(log10_weight_left(self.gamma, n)), digits=3)
-            lines.append(f"{n:>12,g} {weight:>14} {share:>12.1%}")
+            lines.append(f"{n:>12,.0f} {weight:>14} {share:>12.1%}")
         return "\n".join(lines)
 
 
@@ -209,8 +211,9 @@ class ReachReport:
         return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
 
     def __str__(self) -> str:
+        digits = ".7g" if self.horizon_factor < 1e3 else ".15g"  # near 1 the nines are what is asked for
         return (
-            f"to leave {self.weight:g} of the weight at {self.steps:,g} steps: gamma = {self.gamma:.7g}\n"
+            f"to leave {self.weight:g} of the weight at {self.steps:,.10g} steps: gamma = {self.gamma:{digits}}\n"
             f"effective horizon     {self.effective_horizon:,.1f} steps "
             f"({self.horizon_factor:.3g} times that of .99)\n"
             f"half-life             {self.half_life:,.1f} steps"
