@@ -1,5 +1,8 @@
 import contextlib
+import fcntl
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -93,3 +96,17 @@ def test_a_build_that_broke_off_lets_go(tmp_path):
     start = time.monotonic()
     with build.only_one(tmp_path):
         assert time.monotonic() - start < 5
+
+
+def test_the_lock_is_held_as_long_as_a_child_of_a_killed_build_runs(tmp_path):
+    with build.only_one(tmp_path):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)"], close_fds=False)
+    # Our own hold is over; the child that inherited the lock still has it.
+    try:
+        with (tmp_path / "lock").open("w") as stream, pytest.raises(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        child.kill()
+        child.wait()
+    with (tmp_path / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,6 +24,8 @@ def only_one(folder: Path) -> Iterator[None]:
     """Hold the build folder; a second build waits. The kernel frees the lock when its holder dies, even by kill -9."""
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as stream:
+        # Snakemake holds it too: if only its parent is killed, the next build waits until it has ended.
+        os.set_inheritable(stream.fileno(), True)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,7 +40,7 @@ def snakemake(targets: Sequence[str], options: Sequence[str] = ()) -> int:
         sys.executable, "-m", "snakemake", "--cores", "all", "--nolock", "--rerun-incomplete", "--keep-going",
         "--quiet", "all", *options, "--", *targets,
     ]  # fmt: skip
-    return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=False).returncode
+    return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, close_fds=False, check=False).returncode
 
 
 @app.command()
