@@ -16,6 +16,7 @@ EXECUTED = "_build/executed"
 rule book:
     input:
         "_build/site.json",
+        "_build/claims.json",
     default_target: True
 
 

@@ -110,3 +110,20 @@ def test_the_lock_is_held_as_long_as_a_child_of_a_killed_build_runs(tmp_path):
         child.wait()
     with (tmp_path / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_damaged_sources_are_named(tmp_path, capsys):
+    (tmp_path / "_toc.yml").write_text("root: chapters/index\nparts: [broken")
+    build.explain(tmp_path)
+    assert "the sources of the book cannot be read" in capsys.readouterr().err
+
+
+def test_a_page_that_was_removed_makes_the_build_incomplete(tmp_path):
+    html = tmp_path / "html/index.html"
+    html.parent.mkdir()
+    html.touch()
+    stamp = tmp_path / "site.json"
+    stamp.write_text('{"pages": ["ledger"]}')
+    assert not build.complete(stamp, html)
+    (html.parent / "ledger.html").touch()
+    assert build.complete(stamp, html)

@@ -160,3 +160,8 @@ def test_plot():
     ax = figure.axes[0]
     assert len(ax.get_legend().get_texts()) == 2
     assert "discount" in ax.get_xlabel()
+
+
+def test_bisection_ends_where_floats_do():
+    P, R = bw.puterman_example()
+    assert bw.bisect_switch(P.astype(float), R.astype(float), width=1e-30) == pytest.approx(10 / 11)

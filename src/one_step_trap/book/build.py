@@ -14,7 +14,10 @@ from typing import Annotated
 
 import typer
 
+from one_step_trap.book import plan
 from one_step_trap.book.execute import ENVIRONMENT
+from one_step_trap.claims import catalogue
+from one_step_trap.errors import BookError
 
 app = typer.Typer(add_completion=False, help="Build the book.")
 
@@ -43,14 +46,34 @@ def snakemake(targets: Sequence[str], options: Sequence[str] = ()) -> int:
     return subprocess.run(command, env={**os.environ, **ENVIRONMENT}, close_fds=False, check=False).returncode
 
 
+def complete(stamp: Path, html: Path) -> bool:
+    """Tell whether every page that the last build listed in its stamp is still there."""
+    if not stamp.exists() or not html.exists():
+        return False
+    pages = json.loads(stamp.read_text(encoding="utf-8")).get("pages", [])
+    return all((html.parent / f"{page}.html").exists() for page in pages)
+
+
+def explain(root: Path) -> None:
+    """Print what is wrong with the sources, if it is that: Snakemake says nothing when it cannot even plan."""
+    try:
+        for chapter in plan.chapters(root):
+            plan.digest(root, chapter)
+        catalogue()
+    except Exception as error:  # whatever it is, the reader must hear of it
+        what = str(error) if isinstance(error, BookError) else f"{type(error).__name__}: {error}"
+        print(f"error: the sources of the book cannot be read: {what}", file=sys.stderr)
+
+
 @app.command()
 def book() -> None:
     """Execute every chapter whose inputs changed, build the HTML, print the path of its start page."""
     stamp, html = Path("_build/site.json"), Path("_build/html/index.html")
     with only_one(Path("_build")):
-        if not html.exists():
-            stamp.unlink(missing_ok=True)  # somebody removed the site: build it again
+        if not complete(stamp, html):
+            stamp.unlink(missing_ok=True)  # somebody removed pages: build them again
         if snakemake(["book"]) != 0:
+            explain(Path.cwd())
             kept = f" The last good build is still at {html}." if html.exists() else ""
             raise SystemExit(f"make book: stopped, see the error above.{kept}")
         start = json.loads(stamp.read_text(encoding="utf-8"))["start"]

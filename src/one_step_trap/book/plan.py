@@ -113,7 +113,10 @@ def digest(root: Path, chapter: str) -> str:
         total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     package = root / "data" / "datapackage.json"
     if package.exists():
-        resources = json.loads(package.read_text(encoding="utf-8"))["resources"]
+        try:
+            resources = json.loads(package.read_text(encoding="utf-8"))["resources"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BookError(f"{package} is damaged ({error}): restore it with `git checkout data`") from None
         mine = [resource for resource in resources if resource["path"].startswith(f"{chapter}/")]
         total.update(json.dumps(mine, sort_keys=True).encode())
     return total.hexdigest()[:16]

@@ -147,7 +147,11 @@ def main(
     except BookError as error:
         raise SystemExit(f"error: {error}") from None
     publish(html, target)
-    write_atomically(stamp, json.dumps({"start": str(target / "index.html"), **record}, indent=1) + "\n")
+    write_atomically(
+        stamp,
+        json.dumps({"start": str(target / "index.html"), "pages": plan.pages(root), **record}, indent=1)
+        + "\n",
+    )
 
 
 if __name__ == "__main__":

@@ -289,6 +289,8 @@ def bisect_switch(
         )
     while high - low > width:
         middle = (low + high) / 2
+        if middle in (low, high):  # no float lies between them: as narrow as it gets
+            break
         if optimal(middle):
             high = middle
         else:

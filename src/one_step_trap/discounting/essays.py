@@ -14,7 +14,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -202,8 +202,10 @@ def count_tokens(texts: Iterable[Text], encode: Encode) -> pd.DataFrame:
     rows = []
     for text in texts:
         ids = encode(text.text)
-        if isinstance(ids, str | bytes) or not hasattr(ids, "__len__"):
-            raise BookError(f"encode must return a list of token ids, got {type(ids).__name__}")
+        if isinstance(ids, str | bytes | Mapping) or not hasattr(ids, "__len__"):
+            raise BookError(
+                f"encode must return a list of token ids, got {type(ids).__name__}: of a tokenizer, pass its .encode"
+            )
         words = len(text.text.split())
         if words == 0 or len(ids) == 0:
             raise BookError(f"the text {text.id!r} is empty")

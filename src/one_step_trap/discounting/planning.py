@@ -292,6 +292,8 @@ def plan(mdp: MDP, gamma: float) -> list[int]:
 def planning_loss(mdp: MDP, model: MDP, gamma: float, *, gamma_eval: float = 0.99) -> float:
     """Return the mean of V* - V^π in ``mdp`` at ``gamma_eval``; π is optimal in ``model`` at ``gamma``."""
     gamma_eval = check_gamma(gamma_eval, name="gamma_eval")
+    if mdp.P.shape != model.P.shape:
+        raise BookError(f"the model has shape {model.P.shape}, the MDP {mdp.P.shape}: they must be alike")
     V_star = policy_value(mdp, plan(mdp, gamma_eval), gamma_eval)
     return float(np.mean(V_star - policy_value(mdp, plan(model, gamma), gamma_eval)))
 
