@@ -108,9 +108,7 @@ def digest(root: Path, chapter: str) -> str:
     Of the shared files (provenance, catalogue of claims) only the part about this chapter counts, so that work on one
     chapter does not re-run the others.
     """
-    total = hashlib.sha256()
-    for path in inputs(root, chapter):
-        total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    total = _hash_of(root, inputs(root, chapter))
     package = root / "data" / "datapackage.json"
     if package.exists():
         try:
@@ -141,7 +139,11 @@ def page_sources(root: Path) -> list[Path]:
 
 def digest_of(root: Path, files: Iterable[Path]) -> str:
     """Return a fingerprint of the files' names and contents."""
+    return _hash_of(root, files).hexdigest()[:16]
+
+
+def _hash_of(root: Path, files: Iterable[Path]) -> hashlib._Hash:
     total = hashlib.sha256()
     for path in files:
         total.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()[:16]
+    return total
