@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -114,9 +115,29 @@ def test_reading_a_ledger(tmp_path):
     assert c.read_ledger(path) == rows
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"id": "x"}', "3", "[3]", "[{}]", '[{"id": "x"}]'])
+@pytest.mark.parametrize("text", ["", "{", '{"id": "x"}', "3", "[]", "[3]", "[{}]", '[{"id": "x"}]', "[NaN]"])
 def test_a_damaged_ledger(tmp_path, text):
     path = tmp_path / "claims.json"
     path.write_text(text)
     with pytest.raises(BookError, match=r"claims\.json .*run `make book` to write it anew$"):
         c.read_ledger(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"value": "many"}, {"verdict": "perhaps"}, {"n": -1}, {"statement": 3}, {"low": math.nan}, {"id": [1]}],
+)
+def test_a_ledger_with_a_damaged_row(tmp_path, change):
+    path = tmp_path / "claims.json"
+    rows = c.ledger({"02-two": [found("two-a")]}, ENTRIES)
+    path.write_text(json.dumps([rows[0] | change]))
+    with pytest.raises(BookError, match=r"claims\.json .*run `make book` to write it anew$"):
+        c.read_ledger(path)
+
+
+def test_a_ledger_that_cannot_be_opened(tmp_path):
+    with pytest.raises(BookError, match="cannot be read"):
+        c.read_ledger(tmp_path)
+    (tmp_path / "claims.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BookError, match="cannot be read"):
+        c.read_ledger(tmp_path / "claims.json")

@@ -117,3 +117,16 @@ def test_proportions_solve_the_binomial_equations(data, n):
 def test_what_is_no_proportion(k, n, message):
     with pytest.raises(BookError, match=message):
         proportion_interval(k, n)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 2, -0.5, "0.95", math.nan])
+def test_a_level_of_confidence_lies_between_0_and_1(confidence):
+    with pytest.raises(BookError, match="confidence must"):
+        bootstrap_interval([1.0, 2.0], np.random.default_rng(0), confidence=confidence)
+    with pytest.raises(BookError, match="confidence must"):
+        proportion_interval(1, 2, confidence=confidence)
+
+
+def test_a_bootstrap_needs_resamples():
+    with pytest.raises(BookError, match="resamples must be at least 1, got 0"):
+        bootstrap_interval([1.0, 2.0], np.random.default_rng(0), resamples=0)

@@ -141,16 +141,28 @@ def ledger(
 def read_ledger(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a ``claims.json`` written by the build."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise BookError(
             f"there is no ledger at {path}: run `make book` first, in the folder of the book"
         ) from None
-    except json.JSONDecodeError as error:
-        raise BookError(
-            f"{path} is not readable as JSON ({error}): run `make book` to write it anew"
-        ) from None
+    except (OSError, ValueError) as error:  # ValueError: not JSON, not UTF-8, NaN or an infinity
+        raise BookError(f"{path} cannot be read ({error}): run `make book` to write it anew") from None
     wanted = Entry.model_fields.keys() | Claim.model_fields.keys()
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() >= wanted for row in rows):
+    whole = isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= wanted for row in rows)
+    if not whole or not rows:
         raise BookError(f"{path} does not hold a list of claims: run `make book` to write it anew")
-    return rows
+    for row in rows:
+        try:
+            Entry(**{name: row[name] for name in Entry.model_fields})
+            parse({name: row[name] for name in Claim.model_fields})
+        except (ValidationError, BookError) as error:
+            problem = str(error).splitlines()[0]
+            raise BookError(
+                f"{path} holds a damaged row ({problem}): run `make book` to write it anew"
+            ) from None
+    return list(rows)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

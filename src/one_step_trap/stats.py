@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, check_finite, check_rng
+from one_step_trap.validate import check_count, check_finite, check_real, check_rng
 
 
 def readable(value: float) -> str:
@@ -35,6 +35,14 @@ def exact(value: float, n: int = 1) -> Interval:
     return Interval(float(value), float(value), float(value), n)
 
 
+def check_confidence(confidence: float) -> float:
+    """Return a level of confidence strictly between 0 and 1."""
+    level = check_real(confidence, "confidence")
+    if not 0 < level < 1:
+        raise BookError(f"confidence must lie strictly between 0 and 1, for example 0.95, got {level:g}")
+    return level
+
+
 def bootstrap_interval(
     values: ArrayLike,
     rng: np.random.Generator,
@@ -51,6 +59,8 @@ def bootstrap_interval(
     """
     sample = check_finite(values, "values")
     check_rng(rng)
+    resamples = check_count(resamples, "resamples")
+    confidence = check_confidence(confidence)
     if sample.ndim != 1 or len(sample) < 2:
         raise BookError(
             f"an interval needs a vector of at least 2 independent values, got shape {sample.shape}"
@@ -72,5 +82,7 @@ def proportion_interval(successes: int, n: int, *, confidence: float = 0.95) -> 
     successes = check_count(successes, "successes", minimum=0)
     if successes > n:
         raise BookError(f"successes must not exceed n = {n}, got {successes}")
-    ci = stats.binomtest(successes, n).proportion_ci(confidence_level=confidence, method="exact")
+    ci = stats.binomtest(successes, n).proportion_ci(
+        confidence_level=check_confidence(confidence), method="exact"
+    )
     return Interval(successes / n, float(ci.low), float(ci.high), n)
