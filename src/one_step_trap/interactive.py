@@ -39,21 +39,18 @@ THEME = {
 }
 
 # Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so
-# that its names stay its own.
+# that its names stay its own. One control may change what another one reads aloud: all are told after every change.
 GLUE = """
 const box = document.getElementById(ID);
 window.vegaEmbed(box.querySelector(".ost-plot"), SPEC, {actions: false, renderer: "svg"}).then(({view}) => {
-  const show = () => box.querySelectorAll("output[data-signal]").forEach((o) => {
-    o.textContent = view.signal(o.dataset.signal);
-  });
-  box.querySelectorAll("input[data-signal]").forEach((input) => {
-    const say = () => { if (input.dataset.says) input.setAttribute("aria-valuetext", view.signal(input.dataset.says)); };
-    input.addEventListener("input", () => view.signal(input.dataset.signal, Number(input.value)).runAsync().then(() => {
-      show();
-      say();
-    }));
-    say();
-  });
+  const controls = box.querySelectorAll("input[data-signal]");
+  const show = () => {
+    box.querySelectorAll("output[data-signal]").forEach((o) => { o.textContent = view.signal(o.dataset.signal); });
+    controls.forEach((c) => { if (c.dataset.says) c.setAttribute("aria-valuetext", view.signal(c.dataset.says)); });
+  };
+  controls.forEach((c) => c.addEventListener("input", () => {
+    view.signal(c.dataset.signal, c.type === "radio" ? c.value : Number(c.value)).runAsync().then(show);
+  }));
   show();
   box.dataset.ready = "true";
 });
@@ -89,8 +86,38 @@ class Slider:
         return (
             f'<label for="{figure}-{self.signal}">{escape(self.label)}{shown}</label>'
             f'<input type="range" id="{figure}-{self.signal}" data-signal="{escape(self.signal)}"{says} '
-            f'min="{self.low:g}" max="{self.high:g}" step="{self.step:g}" value="{self.value:g}">'
+            f'min="{self.low:g}" max="{self.high:g}" step="{self.step:g}" value="{self.value:g}" autocomplete="off">'
         )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Radio buttons that set a signal to one of several texts: ``options`` maps each text to what its button is called.
+
+    ``value`` is the text chosen at first, ``label`` the question. The arrow keys move between the buttons.
+    """
+
+    signal: str
+    options: Mapping[str, str]
+    value: str
+    label: str
+
+    def html(self, figure: str) -> str:
+        """Return the group of buttons with its name."""
+        if len(self.options) < 2:
+            raise BookError(f"choice {self.signal} needs at least 2 options, got {len(self.options)}")
+        if self.value not in self.options:
+            raise BookError(
+                f"choice {self.signal} starts at {self.value!r}; it must be one of {', '.join(self.options)}"
+            )
+        # No restoring of the last visit's choice by the browser (autocomplete): the picture starts at ``value``.
+        buttons = "".join(
+            f'<label><input type="radio" name="{figure}-{escape(self.signal)}" data-signal="{escape(self.signal)}" '
+            f'value="{escape(option)}"{" checked" if option == self.value else ""} autocomplete="off"> '
+            f"{escape(name)}</label>"
+            for option, name in self.options.items()
+        )
+        return f'<fieldset class="ost-choice"><legend>{escape(self.label)}</legend>{buttons}</fieldset>'
 
 
 @cache
@@ -101,19 +128,20 @@ def _library() -> str:
 def playable(
     name: str,
     chart: alt.TopLevelMixin,
-    sliders: Sequence[Slider],
+    controls: Sequence[Slider | Choice],
     readings: Mapping[str, str],
     *,
     alt_text: str,
 ) -> str:
     """Return a figure as a piece of HTML that works by itself.
 
-    ``name`` becomes the element's id; ``sliders`` set signals of ``chart``; ``readings`` maps a row's label to
-    the signal shown in it (a signal may be a formatted string). ``alt_text`` describes the plot to who cannot
-    see it.
+    ``name`` becomes the element's id; ``controls`` set signals of ``chart``, and the picture begins with *their* values,
+    so that the two never differ; ``readings`` maps a row's label to the signal shown in it (a signal may be a formatted
+    string). ``alt_text`` describes the plot to who cannot see it.
     """
     spec: dict[str, Any] = {**chart.to_dict(), "config": THEME}
-    controls = "".join(slider.html(name) for slider in sliders)
+    parts = "".join(control.html(name) for control in controls)
+    _start_at(spec, controls)
     rows = "".join(
         f'<tr><th scope="row">{escape(label)}</th><td><output data-signal="{escape(signal)}"></output></td></tr>'
         for label, signal in readings.items()
@@ -123,8 +151,27 @@ def playable(
     library = _library().replace("</script", "<\\/script")
     return (
         f'<div class="ost-play" id="{escape(name)}" data-ready="false">'
-        f'<div class="ost-controls">{controls}</div>'
+        f'<div class="ost-controls">{parts}</div>'
         f'<div class="ost-plot" role="img" aria-label="{escape(alt_text, quote=True)}"></div>'
         f"<table><tbody>{rows}</tbody></table></div>"
         f'<script type="module">{library}\n{code}</script>'
     )
+
+
+def _start_at(spec: dict[str, Any], controls: Sequence[Slider | Choice]) -> None:
+    """Give the signals of a chart the first values of the controls that set them."""
+    signals = {param["name"]: param for param in spec.get("params", [])}
+    for control in controls:
+        if "value" not in signals.get(control.signal, {}):
+            raise BookError(f"the chart has no signal {control.signal} with a value for its control to set")
+        signals[control.signal]["value"] = control.value
+
+
+def scientific(log10: str) -> str:
+    """Return a Vega expression that writes the number with decimal logarithm ``log10`` (an expression) as 6.57e-3.
+
+    Unlike ``format(x, '.2~e')`` it also writes numbers that are too small for the browser's floats, such as 1e-391.
+    """
+    # .00022 is a little more than log₁₀(10/9.995), so that 9.996 is written as 1 and not as 10.
+    power = f"floor({log10} + 0.00022)"
+    return f"format(pow(10, ({log10}) - {power}), '.2~f') + 'e' + {power}"
