@@ -28,11 +28,12 @@ from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
 STUDIES = {
+    "01-one-step-trap/imitation": "one_step_trap.trap.imitation:STUDY",
     "02-discounting/delayed-reward": "one_step_trap.discounting.delayed:STUDY",
 }
 """Name of each study (chapter/table) and where it is defined (module:object)."""
 
-RECORDED_PACKAGES = ("numpy", "scipy", "numba", "pandas", "gymnasium", "torch", "transformers")
+RECORDED_PACKAGES = ("numpy", "scipy", "numba", "pandas", "gymnasium", "mujoco", "torch", "transformers")
 app = typer.Typer(add_completion=False)
 
 
