@@ -158,3 +158,45 @@ def test_a_reader_that_stops_early_is_no_error(ledger):
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert result.stdout.startswith("disc-500: ")
     assert result.stderr == ""
+
+
+def test_the_trap_on_an_environment(tmp_path):
+    options = ["--env", "Pendulum-v1", "--unroll", "2", "--transitions", "100", "--depth", "5", "--seed", "3"]
+    options += ["--updates", "20"]
+    result = run("trap", *options, "--out", str(tmp_path / "out"), "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["seeds"] == [3]
+    assert report["models"][0]["unroll"] == 2
+    assert report["models"][0]["steps_to_one_sd"]["limit"] == 5
+    assert "training through 2 steps, seed 3" in result.stderr
+    stored = tmp_path / "out" / "trap-Pendulum-v1.json"
+    assert f"wrote {stored}" in result.stderr
+    assert json.loads(stored.read_text()) == report
+    with pytest.raises(BookError, match="is there already"):
+        invoke("trap", *options, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "Pendulm-v1"], "unknown environment 'Pendulm-v1'"),
+        (["--env", "FrozenLake-v1"], "FrozenLake-v1 has observations of type Discrete"),
+        (["--env", "CarRacing-v3"], "CarRacing-v3 has observations of shape (96, 96, 3)"),
+        (["--env", "Pendulum-v1", "--unroll", "0"], "unroll must be at least 1, got 0"),
+        (["--env", "Pendulum-v1", "--transitions", "5"], "transitions must be at least 100"),
+        (["--env", "Pendulum-v1", "--transitions", "100", "--depth", "500"], "depth 500 is longer than any"),
+        (["--env", "Pendulum-v1", "--policy", "best"], "policy must be one of"),
+    ],
+)
+def test_what_the_trap_refuses(arguments, message):
+    with pytest.raises(BookError) as caught:
+        invoke("trap", *arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_other_commands_do_not_wait_for_torch():
+    code = "import sys; import one_step_trap.cli; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

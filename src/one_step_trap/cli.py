@@ -62,6 +62,40 @@ def discount(
 
 
 @app.command()
+def trap(
+    env: Annotated[str, typer.Option(help="Id of a Gymnasium environment with vector observations.")],
+    unroll: Annotated[
+        list[int] | None, typer.Option(help="Steps to train through; may be repeated (1 and 5).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of data, networks and twins.")] = 0,
+    transitions: Annotated[int, typer.Option(help="Real transitions to learn from.")] = 20_000,
+    repeats: Annotated[int, typer.Option(help="Seeds, from --seed on; intervals are then over seeds.")] = 1,
+    depth: Annotated[
+        int | None, typer.Option(help="Steps to roll out (200, or the longest episode).")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Actions to learn from: random, held, scripted.")] = "random",
+    evaluate: Annotated[
+        str | None, typer.Option(help="Actions to roll out along; by default those of --policy.")
+    ] = None,
+    updates: Annotated[int, typer.Option(help="Steps of the optimiser for each model.")] = 3_000,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures, curves and report.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train world models on an environment and say after how many steps they have left it."""
+    from one_step_trap.trap import instrument  # here, as it brings torch: the other commands stay quick
+
+    options: dict[str, Any] = {"unroll": unroll or (1, 5), "seed": seed, "transitions": transitions}
+    options |= {"repeats": repeats, "depth": depth, "policy": policy, "evaluate": evaluate}
+    options["updates"] = updates
+    report, written = instrument.run(
+        env, out=out, progress=lambda line: print(line, file=sys.stderr), **options
+    )
+    print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if as_json else report)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
 def claims(
     file: Annotated[Path, typer.Option(help="Ledger written by `make book`.")] = Path("_build/claims.json"),
     as_json: AsJson = False,
