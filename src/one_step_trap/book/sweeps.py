@@ -29,6 +29,7 @@ from one_step_trap.study import Study
 
 STUDIES = {
     "01-one-step-trap/imitation": "one_step_trap.trap.imitation:STUDY",
+    "01-one-step-trap/kstep": "one_step_trap.trap.kstep:STUDY",
     "01-one-step-trap/planning": "one_step_trap.trap.mpc:STUDY",
     "01-one-step-trap/real": "one_step_trap.trap.real:STUDY",
     "02-discounting/delayed-reward": "one_step_trap.discounting.delayed:STUDY",

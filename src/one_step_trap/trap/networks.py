@@ -34,11 +34,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from one_step_trap.errors import BookError
-from one_step_trap.trap.worlds import IntArray, Trajectories
+from one_step_trap.trap.worlds import IntArray, Trajectories, check_trajectories
 from one_step_trap.validate import (
     FloatArray,
     check_count,
-    check_finite,
     check_positive,
     check_probability,
     check_rng,
@@ -107,7 +106,7 @@ class Units:
 def _moments(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the mean and standard deviation of each column; 1 for a column that does not vary."""
     sd = x.std(0)
-    return x.mean(0), np.where(sd > 1e-12, sd, 1.0)
+    return x.mean(0), np.where(sd > 1e-9 * np.abs(x).max(0), sd, 1.0)  # below that it is rounding
 
 
 @dataclass(frozen=True)
@@ -269,9 +268,11 @@ def train(
     ``probabilistic``: each member predicts a Gaussian (one step only), and the loss is its negative
     log-likelihood weighted by ``σ^(2β)``, β = 1/2, with no gradient through the weight (Seitzer et al. 2022,
     arXiv 2203.09168). Plain likelihood, β = 0, divides every error by the variance, so that a network need not
-    learn what it has once called noise: on Pendulum-v1 its means were ten times worse than those of least
-    squares. ``members`` > 1: every member has its own initial weights and its own bootstrap sample of the
-    windows, and all are trained at once, by batched matrix products (as in PETS, Chua et al. 2018).
+    learn what it has once called noise: in a pilot (Pendulum-v1, one seed, 2,000 updates) the error of its means
+    was four to eight times that of least squares, and with β = 1/2 it was below.
+
+    ``members`` > 1: every member has its own initial weights and its own bootstrap sample of the windows, and all
+    are trained at once, by batched matrix products (as in PETS, Chua et al. 2018).
 
     Raises BookError if no episode has k steps or the data hold NaN inside an episode.
     """
@@ -323,8 +324,7 @@ def _check_training(data: Trajectories, training: Training | None, seed: int) ->
         )
     if training is not None and not isinstance(training, Training):
         raise BookError(f"training must be a Training, got {training!r}")
-    for values in data.transitions():
-        check_finite(values, "the data")
+    check_trajectories(data)
     return training or Training(), check_count(seed, "seed", minimum=0)
 
 
@@ -439,6 +439,8 @@ def corrections(model: WorldModel, data: Trajectories, depth: int) -> tuple[Floa
         (np.arange(data.actions.shape[1]) % depth == 0)
         & (np.arange(data.actions.shape[1]) < data.lengths[:, None])
     )
+    if data.lengths.max() < 2:
+        raise BookError("no episode has 2 steps: there is nothing to correct")
     state = data.observations[episode, step]
     found_obs, found_act = [], []
     for _ in range(depth - 1):

@@ -335,8 +335,8 @@ class Trajectories:
 
         A dimension that never changes gets 1, so that an error can be divided by it.
         """
-        sd = np.nanstd(self.observations, axis=(0, 1))
-        return np.where(sd > 0, sd, 1.0)
+        x = self.observations[np.arange(self.observations.shape[1]) <= self.lengths[:, None]]  # (N + E, D)
+        return np.where(np.ptp(x, axis=0) > 0, x.std(axis=0), 1.0)
 
     def transitions(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return (observations (N, D), actions (N, A), next observations (N, D)) of all episodes in order."""
@@ -471,6 +471,27 @@ def _padded(episodes: Sequence[FloatArray], length: int) -> FloatArray:
     for row, values in zip(result, episodes, strict=True):
         row[: len(values)] = values
     return result
+
+
+def check_trajectories(data: Trajectories) -> Trajectories:
+    """Return the trajectories if their arrays fit together and are finite inside the episodes, or raise."""
+    x, a, lengths = data.observations, data.actions, data.lengths
+    if (
+        x.ndim != 3
+        or a.ndim != 3
+        or a.shape[:2] != (x.shape[0], x.shape[1] - 1)
+        or lengths.shape != (len(x),)
+    ):
+        raise BookError(
+            "trajectories need observations (E, T+1, D), actions (E, T, A) and lengths (E,), got shapes "
+            f"{x.shape}, {a.shape} and {lengths.shape}"
+        )
+    if not len(x) or lengths.dtype.kind not in "iu" or lengths.min() < 1 or lengths.max() > a.shape[1]:
+        raise BookError(f"lengths must be whole numbers from 1 to {a.shape[1]}, one for each episode")
+    inside = np.arange(x.shape[1]) <= lengths[:, None]  # (E, T+1)
+    if not (np.isfinite(x[inside]).all() and np.isfinite(a[inside[:, 1:]]).all()):
+        raise BookError("the data hold NaN or infinite values inside an episode")
+    return data
 
 
 # --- collecting -------------------------------------------------------------------------------------------
