@@ -69,6 +69,21 @@ def test_our_own_errors_show_no_stack(tmp_path):
     assert error.traceback == ["BookError: gamma must lie in [0, 1], got 1.2"]
 
 
+def test_a_kernel_that_dies_is_named_in_one_line(tmp_path, capfd):
+    """Killed, as the system does where memory runs out: the kernel has no time to say anything."""
+    source = chapter(tmp_path, "print('so far')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    output, log = tmp_path / "out/90-alpha.ipynb", tmp_path / "logs/90-alpha.log"
+    with pytest.raises(ex.ChapterError) as caught:
+        ex.execute(source, output, log=log, progress=False)
+    assert str(caught.value) == (
+        f"chapter 90-alpha stopped because its kernel died, perhaps for want of memory; log: {log}"
+    )
+    assert caught.value.__suppress_context__  # no stack of papermill's behind it
+    assert not output.exists()
+    assert "Kernel died" in log.read_text()
+    assert "so far" in (tmp_path / "logs/90-alpha.failed.ipynb").read_text()
+
+
 def test_an_unknown_parameter_fails_before_anything_runs(tmp_path):
     source = chapter(tmp_path)
     with pytest.raises(

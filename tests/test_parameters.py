@@ -67,6 +67,14 @@ def test_a_typo_is_an_error_with_the_nearest_name():
     assert str(unknown_parameter("zzz", ["seed"])) == "unknown parameter 'zzz'; This chapter has: seed"
 
 
+def test_the_nearest_name_is_found_whatever_its_case():
+    for name in ("GAMMA", "Gama", "Horizon", "sEED"):
+        with pytest.raises(BookError, match=rf"^unknown parameter '{name}'; did you mean '[a-z]+'\? This"):
+            Parameters.checked({name: 1})
+    assert "did you mean 'gamma'?" in str(unknown_parameter("GAMMA", ["gamma", "seed"]))
+    assert "did you mean 'NOISE'?" in str(unknown_parameter("nois", ["NOISE", "seed"]))
+
+
 @given(st.text(min_size=1))
 def test_no_other_name_is_accepted(name):
     if name not in Parameters.model_fields:

@@ -29,10 +29,14 @@ def count(minimum: int, name: str) -> BeforeValidator:
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> BookError:
-    """Return the error for a parameter that a chapter does not have, with the nearest name that it has."""
+    """Return the error for a parameter that a chapter does not have, with the nearest name that it has.
+
+    Upper and lower case count as alike: GAMMA is near gamma.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    by_case = {known_name.lower(): known_name for known_name in names}
+    near = difflib.get_close_matches(name.lower(), by_case, n=1)
+    hint = f"did you mean {by_case[near[0]]!r}? " if near else ""
     return BookError(f"unknown parameter {name!r}; {hint}This chapter has: {', '.join(names)}")
 
 

@@ -3,6 +3,8 @@ input.
 """
 
 import itertools
+import time
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from one_step_trap.discounting import blackwell as bw
 from one_step_trap.discounting.plots.blackwell import plot_advantages
+from one_step_trap.discounting.resolution import make_mdps, optimal_policies
 from one_step_trap.errors import BookError
 
 
@@ -69,6 +72,73 @@ def test_the_interval_is_tight(seed):
         rows = bw.advantage_polynomials(P, R, result.policy)
         roots = [bw.largest_root_below_one(p) for row in rows for p in row if p]
         assert (result.low, result.high) in roots
+
+
+def test_a_float_is_the_decimal_that_it_is_written_as():
+    assert bw.as_fraction(0.1, "x") == Fraction(1, 10)
+    assert bw.as_fraction(5e-324, "x") == Fraction(5, 10**324)
+    assert bw.as_fraction(np.float64(1e22), "x") == 10**22
+    assert bw.as_fraction(1 / 3, "x") == Fraction(3333333333333333, 10**16)
+    assert bw.as_fraction(Decimal("0.10"), "x") == bw.as_fraction("1/10", "x") == Fraction(1, 10)
+    assert bw.blackwell_discount(*bw.waiting_example(0.1, 0.1)).exact == Fraction(100, 101)
+    P, R = bw.puterman_example()
+    assert bw.blackwell_discount(P.astype(float), R.astype(float)).exact == Fraction(10, 11)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_float_keeps_its_value(x):
+    assert float(bw.as_fraction(x, "x")) == x
+
+
+def test_small_rewards_count():
+    """The best action depends on the sign of a reward only, however small."""
+    for tiny in (1e-7, 1e-300):
+        assert bw.blackwell_discount([[[1], [1]]], [[0, tiny]]).policy == (1,)
+        assert bw.blackwell_discount([[[1], [1]]], [[0, -tiny]]).policy == (0,)
+    P, R = bw.waiting_example("1/10", "1/10")
+    assert bw.blackwell_discount(P, R * Fraction(1, 10**9)).exact == Fraction(100, 101)
+    assert bw.blackwell_discount(P, R.astype(float) * 1e-9).value == pytest.approx(100 / 101, abs=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_floats_agree_with_bisection(seed):
+    """Rows of a random matrix sum to 1 up to rounding: they are divided by their sum, exactly."""
+    rng = np.random.default_rng(seed)
+    P, R = rng.dirichlet(np.ones(4), (4, 2)), rng.normal(size=(4, 2))
+    result = bw.blackwell_discount(P, R)
+    policy = np.array([result.policy])
+    mdps = make_mdps("x", P[None], R[None])
+    assert (optimal_policies(mdps, 1 - 1e-7) == policy).all()
+    if result.high > 0:  # just below it, another policy is optimal
+        assert (optimal_policies(mdps, result.value - 1e-7) != policy).any()
+        assert (optimal_policies(mdps, result.value + 1e-7) == policy).all()
+
+
+def test_rows_that_miss_one_by_rounding_are_divided_by_their_sum():
+    thirds = [[[1 / 3, 1 / 3, 1 / 3]] * 2] * 3
+    exact = [[["1/3", "1/3", "1/3"]] * 2] * 3
+    R = [[0, 1], [2, 0], [0, 3]]
+    assert bw.blackwell_discount(thirds, R) == bw.blackwell_discount(exact, R)
+    rows = bw.advantage_polynomials(thirds, R, (0, 0, 0))
+    assert rows == bw.advantage_polynomials(exact, R, (0, 0, 0))
+
+
+def test_ten_states_of_random_floats_take_no_time():
+    rng = np.random.default_rng(10)
+    start = time.perf_counter()
+    result = bw.blackwell_discount(rng.dirichlet(np.ones(10), (10, 2)), rng.normal(size=(10, 2)))
+    assert 0 <= result.low <= result.high < 1
+    assert (
+        time.perf_counter() - start < 20
+    )  # 10 s before the signs were found with whole numbers; now about 0.5 s
+
+
+def test_whole_numbers_do_not_turn_into_floats():
+    assert bw.largest_root_below_one((-1, 3)) == (Fraction(1, 3), Fraction(1, 3))
+    assert bw.evaluate([1, 2], "1/2") == 2
+    assert bw.sign_near_one([-1, 1]) == -1
+    with pytest.raises(BookError, match="zero polynomial"):
+        bw.largest_root_below_one(())
 
 
 def test_there_and_back_fools_bisection():
@@ -148,11 +218,46 @@ def test_an_irrational_root_is_enclosed():
         (lambda: bw.blackwell_discount([[[1]]], [["x"]]), "finite numbers"),
         (lambda: bw.waiting_example(0, 1), "never comes"),
         (lambda: bw.delay_discount(0, 0.1), "delay"),
+        (
+            lambda: bw.blackwell_discount([[[0.5, 0.4], [0, 1]], [[0, 1]] * 2], [[0, 0]] * 2),
+            "up to rounding; row",
+        ),
+        (lambda: bw.blackwell_discount([[[1]]], [["1/0"]]), "finite numbers or fractions, got '1/0'"),
+        (lambda: bw.blackwell_discount([[[1]]], [["1e-999999999"]]), "more than 9,999 digits"),
+        (lambda: bw.blackwell_discount([np.zeros((2, 2)), np.zeros((2, 3))], [[0]]), "unlike length"),
+        (
+            lambda: bw.blackwell_discount(0.5, [[0]]),
+            r"P must have shape \(states, actions, states\), got \(\)",
+        ),
+        (lambda: bw.blackwell_discount(np.zeros((0, 2, 0)), np.zeros((0, 2))), "P must have shape"),
+        (
+            lambda: bw.blackwell_discount(*bw.delay_chain(100, "1/10")),
+            "102 states",
+        ),
+        (lambda: bw.delay_chain(10**9, 1), "delay must be at most 1,000"),
+        (lambda: bw.delay_chain(3, [0.1]), "bonus must hold finite numbers"),
+        (lambda: bw.waiting_example(2, 1), r"chance must lie in \(0, 1\]"),
+        (lambda: bw.waiting_example([0.5], 1), "chance must hold finite numbers"),
+        (
+            lambda: bw.advantage_polynomials(*bw.puterman_example(), (0, 2)),
+            r"policy must lie in 0\.\.1, got 2",
+        ),
+        (lambda: bw.advantage_polynomials(*bw.puterman_example(), (0,)), r"policy must have shape \(2,\)"),
+        (lambda: bw.advantage_curve(*bw.puterman_example(), [0.5], state=2), "state must be below 2"),
+        (lambda: bw.advantage_curve(*bw.puterman_example(), []), "gammas must be a list"),
+        (lambda: bw.bisect_switch([[[1], [1]]], [[0, 10**400]]), "a float can hold"),
+        (lambda: bw.bisect_switch([["a"]], [[0]]), "P must hold finite numbers"),
+        (lambda: bw.value_polynomials([[1, 0]], [1]), r"P must have shape \(states, states\)"),
+        (lambda: bw.evaluate(3, 1), "the polynomial must be a list"),
+        (lambda: bw.sign_near_one("12"), "the polynomial must be a list"),
+        (lambda: plot_advantages([0, 1], {}), "curves must map"),
+        (lambda: plot_advantages([0, 1], {"a": ([1], 0.5)}), "with a value at each of the 2 gammas"),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
 
 
 def test_plot():

@@ -87,6 +87,47 @@ def test_the_critical_gamma_separates_what_is_preferred(delays, lucky, bonus, ga
         assert chains.optimal_is_best(gamma) == (gamma > critical)
 
 
+@pytest.mark.parametrize(
+    ("chains", "critical"),
+    [
+        (d.Chains((1, 3), (1.0, 4.0), 3), 0.5),  # more but later: γ² > 1/4
+        (d.Chains((3, 1), (1.0, 4.0), 3), 0.0),  # more and sooner
+        (d.Chains((1, 3), (-1.0, -4.0), 3), 0.5),  # a larger cost tempts while it is far: 4 γ² > 1
+        (d.Chains((3, 1), (-1.0, -4.0), 3), 0.0),
+        (d.Chains((1, 9), (-1.0, 2.0), 9), 0.0),  # a gain against a cost
+        (d.Chains((1, 9), (0.0, 2.0), 9), 0.0),
+        (d.Chains((1, 9), (-1.0, 0.0), 9), 0.0),
+        (d.Chains((1, 3, 2), (1.0, 4.0, 3.0), 3), 0.75),  # the largest threshold of 1/2 and 3/4
+        (d.Chains((2, 4, 3), (-4.0, -16.0, -8.0), 4), 0.5),
+    ],
+)
+def test_the_critical_gamma_by_hand(chains, critical):
+    assert chains.critical_gamma() == pytest.approx(critical)
+    for gamma in (critical + 1e-6, 0.5 + critical / 2, 1.0):
+        assert chains.optimal_is_best(gamma)
+    if critical:
+        assert not chains.optimal_is_best(critical - 1e-6)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 30), st.integers(-5, 5)), min_size=2, max_size=5),
+    gamma=st.floats(0.05, 1.0),
+)
+def test_the_critical_gamma_separates_also_costs(pairs, gamma):
+    delays, rewards = zip(*pairs, strict=True)
+    chains = d.Chains(delays, tuple(map(float, rewards)), 30)
+    if rewards.count(max(rewards)) > 1:
+        with pytest.raises(BookError, match="needs one largest reward"):
+            chains.critical_gamma()
+    elif abs(gamma - chains.critical_gamma()) > 1e-9:
+        assert chains.optimal_is_best(gamma) == (gamma > chains.critical_gamma())
+
+
+def test_no_critical_gamma_where_the_largest_reward_is_tied():
+    with pytest.raises(BookError, match=r"but chains 0, 2 all pay 1\.5$"):
+        d.Chains((1, 2, 3), (1.5, 1.0, 1.5), 3).critical_gamma()
+
+
 def test_the_return_that_is_played_is_the_exact_value():
     chains = d.Chains((2, 5), (1.0, 3.0), 7)
     for action in (0, 1):
@@ -182,6 +223,18 @@ def test_visits_to_prefer_is_the_first_visit_that_suffices():
     assert d.visits_to_prefer(chains, 0.99, 0.5) == math.inf
 
 
+def test_visits_to_prefer_where_there_is_nothing_to_learn():
+    """All others cost something: the best chain is preferred before it was ever visited."""
+    assert d.visits_to_prefer(d.Chains((1, 3), (-2.0, -1.0), 3), 1.0, 0.5) == 0
+    assert d.visits_to_prefer(d.Chains((1, 3), (-2.0, 5.0), 3), 1.0, 0.5) == 0
+    assert d.visits_to_prefer(d.Chains((1, 3), (-2.0, 0.0), 3), 1.0, 0.5) == 0
+
+
+def test_beyond_the_floats():
+    assert d.ratio_to_wait(0.5, 10**9) == math.inf
+    assert d.expected_learning(1.0, replace(SMALL, epsilon=0.0))["episodes"].eq(math.inf).all()
+
+
 def test_one_agent_learns_bsuite_s_chain_and_one_cannot():
     chains = d.Chains.bsuite(4)
     for seed in range(5):
@@ -252,11 +305,58 @@ def test_success_table_counts_and_bounds():
         (lambda: d.seen_probability(0.9, 10, 10, 0.0), "noise must be above 0"),
         (lambda: d.task_chains("nothing", 3), "task must be one of"),
         (lambda: d.task_chains("alone", 1), "delay must be at least 2"),
+        (lambda: d.task_chains("alone", 3, {}), "settings must be of the kind Settings"),
+        (lambda: d.Chains(3, (1.0, 1.0), 3), "delays must be a list, got 3"),
+        (lambda: d.Chains((1, 2), 1.0, 3), "rewards must be a list"),
+        (lambda: d.Chains((1, 2), ("a", 1.0), 3), "rewards must be an array of numbers"),
+        (lambda: d.Chains((1, 2), ([1.0, 2.0], [1.0, 2.0]), 3), "a reward must be a number"),
+        (lambda: d.Chains.bsuite(delays=5), "delays must be a list"),
+        (lambda: d.Chains.bsuite(delays=()), "at least 2 chains"),
+        (lambda: d.DiscountingChain("bsuite"), "chains must be of the kind Chains"),
+        (lambda: d.return_sd(0.9, 5, -0.1), "noise must be at least 0, got -0.1"),
+        (lambda: d.return_sd(0.9, 5, [0.1]), "noise must be a number"),
+        (lambda: d.propagated(5, 7, 0.5, math.nan), "n_step must be a finite number, got nan"),
+        (lambda: d.propagated(5, 7, 0.5, -math.inf), "n_step must be a finite number"),
+        (lambda: d.propagated(5, 7, 0.5, "1"), "n_step must be a number"),
+        (lambda: d.visits_to_prefer(None, 0.9, 0.5), "chains must be of the kind Chains"),
+        (lambda: d.visits_to_prefer(d.Chains.bsuite(), 0.9995, 0), "alpha must be above 0"),
+        (lambda: d.Agent(0.9, math.nan), "n_step must be a finite number"),
+        (lambda: d.train(d.Chains.bsuite(), 0.9, 1, 0), "agent must be of the kind Agent"),
+        (lambda: d.train_reference(d.Chains.bsuite(), d.Agent(0.9), 0, 0), "episodes must be at least 1"),
+        (
+            lambda: d.train_reference(d.Chains.bsuite(), d.Agent(0.9), 1.5, 0),
+            "episodes must be a whole number",
+        ),
+        (lambda: d.train_reference(d.Chains.bsuite(), d.Agent(0.9), "9", 0), "episodes must be a number"),
+        (lambda: d.train_reference(None, d.Agent(0.9), 1, 0), "chains must be of the kind Chains"),
+        (lambda: d.Settings(delays=30), "delays must be a list"),
+        (lambda: d.Settings(delays=()), "delays must hold at least one entry"),
+        (lambda: d.Settings(gammas=(0.9, 1.1)), r"gamma must lie in \[0, 1\]"),
+        (lambda: d.Settings(n_steps=(math.nan,)), "n_step must be a finite number"),
+        (lambda: d.Settings(tasks="alone"), "tasks must be a list"),
+        (lambda: d.Settings(tasks=("all",)), "task must be one of competing, alone, noisy"),
+        (lambda: d.Settings(seeds=(-1,)), "seed must be at least 0"),
+        (lambda: d.Settings(noise=-1), "noise must be at least 0"),
+        (lambda: d.Settings(episodes=0), "episodes must be at least 1"),
+        (lambda: d.study({"delays": (3,)}), "settings must be of the kind Settings"),
+        (lambda: d.run_part(10), "part must be below 10"),
+        (lambda: d.run_part("0"), "part must be a number"),
+        (lambda: d.success_table([1, 2]), "the table of runs must be a pandas.DataFrame"),
+        (lambda: d.success_table(d.study(SMALL), by="task"), "by must be a list"),
+        (lambda: d.success_table(d.study(SMALL), by=("task", "colour")), "lacks the columns colour"),
+        (lambda: d.seen_curve(SMALL, points=0), "points must be at least 1"),
+        (lambda: d.expected_learning(0.9, "full"), "settings must be of the kind Settings"),
+        (lambda: plots.success(d.study(SMALL)), "lacks the columns high, low"),
+        (
+            lambda: plots.propagation([], d.expected_learning(1.0, SMALL)),
+            "runs .* must be a pandas.DataFrame",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(build, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         build()
+    assert "\n" not in str(error.value)
 
 
 def test_figures():

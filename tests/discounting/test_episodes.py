@@ -124,6 +124,62 @@ def test_bad_counts(arguments, message):
         ep.play_random("CartPole-v1", 1, 0, cap=0)
 
 
+def played(**changes):
+    run = {
+        "lengths": [1, 2],
+        "terminated": [True, False],
+        "rewards": [1.0, 2.0],
+        "cap": 2,
+        "cap_is_ours": False,
+    }
+    return ep.Episodes("X", **(run | {"seed": 0} | changes))
+
+
+def test_lists_become_arrays_of_the_right_kind():
+    run = played()
+    assert (run.lengths.dtype, run.terminated.dtype, run.rewards.dtype) == (np.int64, np.bool_, np.float64)
+    assert run.censored.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ep.registry_table([1, 2]), "registry must be a mapping from ids"),
+        (
+            lambda: ep.registry_table({"X-v0": "spec"}),
+            "every entry of the registry must be of the kind EnvSpec",
+        ),
+        (lambda: ep.registry_table(package=3), "package must be of the kind str"),
+        (lambda: ep.latest("table"), "must be a pandas.DataFrame"),
+        (lambda: ep.cap_summary(pd.DataFrame({"cap": [1]})), "lacks the columns family"),
+        (lambda: ep.cap_summary(ep.registry_table(), near=1000), "near must be a list"),
+        (lambda: ep.cap_summary(ep.registry_table(), near=(1000, 999)), "near must be a lower and an upper"),
+        (lambda: ep.find_spec(np.eye(9)), "env_id must be the id of a gymnasium environment"),
+        (lambda: ep.make("CartPole-v1", colour="red"), "CartPole-v1 cannot be made with these arguments"),
+        (lambda: ep.play_all(["CartPole-v1"]), "wanted must be a mapping from ids"),
+        (lambda: ep.play_all({"CartPole-v1": 0}), "episodes must be at least 1"),
+        (lambda: ep.length_table(3, np.random.default_rng(0)), "played must be a list"),
+        (lambda: ep.length_table([], np.random.default_rng(0)), "played must hold at least one entry"),
+        (
+            lambda: ep.length_table([3], np.random.default_rng(0)),
+            "every entry of played must be of the kind Episodes",
+        ),
+        (lambda: ep.exact_length("FrozenLake-v1", cap=10**9), "cap must be at most 1,000,000"),
+        (lambda: played(lengths=[]), "at least one episode"),
+        (lambda: played(lengths=3), "at least one episode"),
+        (lambda: played(rewards=[1.0]), "rewards must have one entry an episode, 2 of them"),
+        (lambda: played(terminated="no"), "terminated must be an array of numbers"),
+        (lambda: played(cap=0), "cap must be at least 1"),
+        (lambda: plots.caps([]), "must be a pandas.DataFrame"),
+        (lambda: plots.lengths([]), "played must hold at least one entry"),
+    ],
+)
+def test_bad_input_is_one_clear_error(call, message):
+    with pytest.raises(BookError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**40), n=st.integers(1, 6))
 def test_the_first_episodes_do_not_depend_on_how_many_follow(seed, n):

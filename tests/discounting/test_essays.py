@@ -172,6 +172,55 @@ def test_bad_input(texts, encode, message):
         es.count_tokens(texts, encode)
 
 
+COUNTS = es.count_tokens([text("a", "b c"), text("b", "c")], list)
+RATIO = Interval(1.2, 1.1, 1.3, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: text("a", None), "text of a text must be of the kind str"),
+        (lambda: es.Published("x", 5, 2, "y"), "low must not exceed high"),
+        (lambda: es.clean("text"), "raw .* must be of the kind bytes"),
+        (lambda: es.load_texts(3), "folder must be a path"),
+        (lambda: es.load_tokenizer([1]), "path must be a path"),
+        (lambda: es.count_tokens("one text", list), "texts must be a list"),
+        (lambda: es.count_tokens(["one text"], list), "every entry of texts must be of the kind Text"),
+        (lambda: es.bytes_per_token(3, list), "texts must be a list"),
+        (
+            lambda: es.tokens_per_word(COUNTS.drop(columns="author"), np.random.default_rng(0)),
+            "lacks the columns author",
+        ),
+        (lambda: es.tokens_per_word("counts", np.random.default_rng(0)), "must be a pandas.DataFrame"),
+        (lambda: es.length_summary({}, np.random.default_rng(0)), "must be a pandas.DataFrame"),
+        (lambda: es.essay_tokens(10, 1.2), r"ratio must be .* \(made by tokens_per_word\)"),
+        (lambda: es.essay_words(10, Interval(0.0, 0.0, 0.0, 1)), "ratio must be above 0"),
+        (lambda: es.published_tokens(RATIO, "x"), "published must be a list"),
+        (
+            lambda: es.published_tokens(RATIO, [("x", 1, 2, "y")]),
+            "every entry of published must be of the kind Published",
+        ),
+        (
+            lambda: plots.lengths([], es.published_tokens(RATIO), target=1300),
+            "counts .* must be a pandas.DataFrame",
+        ),
+        (lambda: plots.lengths(COUNTS, es.published_tokens(RATIO), target=0), "target must be above 0"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(call, message):
+    with pytest.raises(BookError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("manifest", ["3", '["a"]', '[{"id": "aaac_problem_a", "known": 3}]',
+                                      '[{"id": "aaac_problem_a", "known": [{"author": "x"}]}]'])  # fmt: skip
+def test_a_manifest_of_another_shape(tmp_path, manifest):
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(BookError, match=r"manifest\.json cannot be read; run: pip install"):
+        es.load_texts(tmp_path)
+
+
 def test_bad_numbers():
     ratio = Interval(1.2, 1.1, 1.3, 5)
     for wrong in (0, -3, 2.5):

@@ -138,11 +138,18 @@ def test_study():
     assert all((again.error[m] == study.error[m]).all() for m in study.error)
     with pytest.raises(BookError, match="n_step must be among"):
         study.at("TD", 7)
-    with pytest.raises(BookError, match="method must be among"):
+    with pytest.raises(BookError, match="n_step must be a number"):
+        study.at("TD", [1])
+    with pytest.raises(BookError, match="method must be one of"):
         study.at("Q")
     ax = plot_scales(frame).axes[0]
     assert len(ax.get_legend().get_texts()) == 3
     assert "steps" in ax.get_xlabel()
+
+
+def study_of(**settings):
+    few = {"steps": 5, "streams": 2, "n_steps": (1,), "alphas": (0.1,)}
+    return ms.scale_study(*ms.ring(), 0.9, np.random.default_rng(0), **(few | settings))
 
 
 @pytest.mark.parametrize(
@@ -161,11 +168,56 @@ def test_study():
             "at least 7 steps",
         ),
         (lambda: ms.ring(2), "states"),
+        (lambda: ms.ring(5, advance=1.5), "advance must be a probability"),
+        (lambda: ms.Mixture("x", [0.5, 0.9], [1.0], 1.0), "two lists of one length"),
+        (lambda: ms.Mixture("x", [1.5], [1.0], 1.0), r"gammas must lie in \[0, 1\]"),
+        (lambda: ms.Mixture("x", [0.5], [np.nan], 1.0), "weights holds NaN"),
+        (lambda: ms.gauss_mixture(3).weight(-1), "steps must be at least 0"),
+        (lambda: ms.prefers_later(3, [1], 1, 2, 1), "weight must be a function"),
+        (lambda: ms.prefers_later(ms.hyperbolic_weight, [1], 1, 2, "a"), "gap must be a number"),
+        (lambda: ms.prefers_later(ms.hyperbolic_weight, [1], 1, 2, -1), "gap must be at least 0"),
+        (lambda: ms.prefers_later(lambda n: 1.0, [1, 2], 1, 2, 1), r"the shape that it gets, \(2,\)"),
+        (lambda: ms.values_by_scale([[1.0]], [1.0], []), "gammas must be a list"),
+        (
+            lambda: ms.Learner("x", (0.5, 0.9), (1,), (0.1, 0.1)),
+            "every scale needs a gamma, an n_step and an alpha",
+        ),
+        (lambda: ms.Learner("x", 0.9, 1, 0.1), "gammas must be a list"),
+        (lambda: ms.td(0.9, np.nan, 0.1), "n_step must be a finite number"),
+        (lambda: ms.td_delta(0.9, 2, 0.1, same_steps="yes"), "same_steps must be True or False"),
+        (
+            lambda: ms.sample_stream(np.full((2, 2, 2), 0.5), 5, 2, np.random.default_rng(0)),
+            "matrix of one chain",
+        ),
+        (
+            lambda: ms.learn("td", np.zeros((1, 5), int), np.zeros((1, 5)), 1, 3),
+            "learner must be of the kind Learner",
+        ),
+        (lambda: ms.learn(ms.td(0.9, 1, 0.1), [0, 0, 0], [0, 0, 0], 1, 1), "at least 2 steps"),
+        (
+            lambda: ms.learn(ms.td(0.9, 1, 0.1), [[0, 3]], [[0.0, 0]], 2, 1),
+            r"states must lie in 0\.\.1, got 3",
+        ),
+        (lambda: ms.learn(ms.td(0.9, 1, 0.1), [[0, 1]], [[0.0, np.nan]], 2, 1), "rewards holds NaN"),
+        (lambda: ms.learn(ms.td(0.9, 1, 0.1), [[0, 1]], [[0.0, 0]], "2", 1), "n_states must be a number"),
+        (lambda: ms.learn(ms.td(0.9, 1, 0.1), [[0, 1]], [[0.0, 0]], 2, 0.5), "steps must be a whole number"),
+        (lambda: study_of(noise_sd=-0.1), "noise_sd must be at least 0"),
+        (lambda: study_of(noise_sd="loud"), "noise_sd must be a number"),
+        (lambda: study_of(n_steps=4), "n_steps must be a list"),
+        (lambda: study_of(n_steps=()), "n_steps must hold at least one entry"),
+        (lambda: study_of(n_steps=(1.5,)), "n_step must be a whole number"),
+        (lambda: study_of(alphas=()), "alphas must hold at least one entry"),
+        (lambda: study_of(alphas=(0.0,)), "alpha must be above 0"),
+        (lambda: study_of(decay=0), "decay must be above 0"),
+        (lambda: plot_mixtures([], [1, 2]), "mixtures must hold at least one entry"),
+        (lambda: plot_mixtures(["x"], [1, 2]), "every entry of mixtures must be of the kind Mixture"),
+        (lambda: plot_scales([1]), "must be a pandas.DataFrame"),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
 
 
 def test_plot_mixtures():

@@ -251,6 +251,10 @@ def test_frame_is_tidy(published):
         ({"reward_sd": -0.1}, "reward_sd must be at least 0"),
         ({"unseen_next": "away"}, "unseen_next must be one of uniform, stay"),
         ({"unseen_reward": float("nan")}, "unseen_reward must be a finite number"),
+        ({"unseen_next": ["stay"]}, "unseen_next must be one of"),
+        ({"known_rewards": "yes"}, "known_rewards must be True or False"),
+        ({"gammas": 0.9}, "gammas must be a list"),
+        ({"trajectories": 5}, "trajectories must be a list"),
     ],
 )
 def test_bad_settings_are_one_clear_error(settings, message):
@@ -273,6 +277,71 @@ def test_other_bad_input():
         planning.sample_trajectories(mdp, np.random.default_rng(0), 0)
 
 
+TWO = np.array([[0, 1, 1], [0, 0, 1]])  # two trajectories of two steps
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda mdp: planning.policy_value(mdp, [0], 0.5), r"policy must have shape \(2,\), got \(1,\)"),
+        (lambda mdp: planning.policy_value(mdp, [0, 2], 0.5), r"policy must lie in 0\.\.1, got 2"),
+        (lambda mdp: planning.policy_value(mdp, [0, -1], 0.5), r"policy must lie in 0\.\.1, got -1"),
+        (lambda mdp: planning.policy_value(mdp, [0.0, 1.0], 0.5), "policy must hold integers"),
+        (lambda mdp: planning.policy_value(mdp, 0, 0.5), "policy must have shape"),
+        (lambda mdp: planning.policy_value(mdp, "ab", 0.5), "policy must hold integers"),
+        (lambda mdp: planning.policy_value(mdp.P, [0, 0], 0.5), "mdp must be of the kind MDP"),
+        (lambda mdp: planning.plan(None, 0.5), "mdp must be of the kind MDP"),
+        (lambda mdp: planning.planning_loss(mdp, mdp.P, 0.5), "model must be of the kind MDP"),
+        (
+            lambda mdp: planning.planning_loss(mdp, planning.MDP(np.ones((1, 2, 1)), [[0, 1]]), 0.5),
+            "they must be alike",
+        ),
+        (
+            lambda mdp: planning.sample_trajectories("mdp", np.random.default_rng(0), 1),
+            "mdp must be of the kind MDP",
+        ),
+        (lambda mdp: planning.Trajectories(TWO, TWO, TWO), r"got \(2, 3\), \(2, 3\) and \(2, 3\)"),
+        (
+            lambda mdp: planning.Trajectories(TWO[0], TWO[0, 1:], TWO[0, 1:]),
+            "trajectories have states of shape",
+        ),
+        (lambda mdp: planning.Trajectories(TWO - 1, TWO[:, 1:], TWO[:, 1:]), "states must lie in"),
+        (lambda mdp: planning.Trajectories(TWO, TWO[:, 1:], TWO[:, 1:] * np.nan), "rewards holds NaN"),
+        (lambda mdp: planning.estimate_model(TWO, 2, 2), r"data must be .* \(made by sample_trajectories\)"),
+        (
+            lambda mdp: planning.estimate_model(planning.Trajectories(TWO, TWO[:, 1:], TWO[:, 1:]), 1, 2),
+            r"states of the data must lie in 0\.\.0, got 1",
+        ),
+        (
+            lambda mdp: planning.estimate_model(planning.Trajectories(TWO, TWO[:, 1:] + 4, TWO[:, 1:]), 2, 2),
+            r"actions of the data must lie in 0\.\.1, got 5",
+        ),
+        (lambda mdp: planning.draw_case({}, np.random.default_rng(0)), "study must be of the kind Study"),
+        (
+            lambda mdp: planning.run_study("jiang", np.random.default_rng(0)),
+            "study must be of the kind Study",
+        ),
+        (
+            lambda mdp: planning.summarise(SMALL, np.random.default_rng(0)),
+            r"result must be .* \(made by run_study\)",
+        ),
+        (lambda mdp: plots.plot_loss(SMALL, None), "result must be of the kind PlanningResult"),
+    ],
+)
+def test_bad_arguments_are_one_clear_error(call, message):
+    with pytest.raises(BookError, match=message) as error:
+        call(delayed_gratification())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"trajectories": (3,)}, {"gammas": (0.9,)}])
+def test_one_size_or_one_discount_can_be_run_but_not_judged(settings):
+    """With one of either nothing can shift: "does not hold" would be no finding."""
+    result = planning.run_study(replace(SMALL, **settings), np.random.default_rng(0))
+    with pytest.raises(BookError, match="at least 2 trajectories and 2 gammas, got"):
+        planning.summarise(result, np.random.default_rng(0))
+
+
 def test_figures(published):
     (ax,) = plots.plot_loss(published, planning.summarise(published, np.random.default_rng(0))).axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
@@ -291,3 +360,8 @@ def test_figures(published):
     assert "20 data sets" in ax.get_ylabel()
     with pytest.raises(BookError, match="sizes must be among"):
         plots.plot_parts(published, sizes=(5, 7))
+    with pytest.raises(BookError, match="sizes must be a pair"):
+        plots.plot_parts(published, sizes=5)
+    other = planning.summarise(planning.run_study(SMALL, np.random.default_rng(0)), np.random.default_rng(0))
+    with pytest.raises(BookError, match="the summary is of data sets of"):
+        plots.plot_loss(published, other)

@@ -83,6 +83,14 @@ def test_with_uneven_data_the_equal_prior_is_better():
     assert (again.prior_loss == study.prior_loss).all()
 
 
+def test_without_rewards_nothing_is_missed():
+    silent = make_mdps("silent", MDPS.P, 0 * MDPS.R)
+    assert reg.check_identity(silent, 0.5, 0.9, [0.25] * 4).error.tolist() == [0, 0]
+
+
+MDPS = mixing_mdps(np.random.default_rng(0), 2, states=4, successors=2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -92,9 +100,36 @@ def test_with_uneven_data_the_equal_prior_is_better():
         (lambda: reg.mix(np.eye(2), [0.5, 0.5], 1.1), "weight"),
         (lambda: reg.implied_prior_strength([1], 0, 0.9), "ignores the transitions"),
         (lambda: reg.prior_study(np.random.default_rng(0), rare=0), "rare"),
+        (lambda: reg.mix([1.0, 2.0], [0.5, 0.5], 0.1), "P must be a matrix"),
+        (lambda: reg.mix(np.eye(2), [0.5, 0.25, 0.25], 0.1), "a last axis of 2 states"),
+        (lambda: reg.mix(np.eye(2), np.full((3, 2), 0.5), 0.1), "does not fit transitions"),
+        (lambda: reg.mix(np.eye(2), 1.0, 0.1), "a last axis of 2 states"),
+        (
+            lambda: reg.mix(np.eye(2), [0.5, 0.5], [0.1, 0.2, 0.3]),
+            r"weight must be one number or have shape \(2,\)",
+        ),
+        (lambda: reg.implied_prior_strength([-1], 0.5, 0.9), "counts must be at least 0"),
+        (lambda: reg.check_identity(np.eye(2), 0.5, 0.9, [0.5, 0.5]), "mdps must be of the kind MDPs"),
+        (lambda: reg.check_identity(MDPS, 0.5, 0.9, np.full((3, 1, 1, 4), 0.25)), "does not fit transitions"),
+        (lambda: reg.check_identity(MDPS, 0.5, 0.9, [0.25] * 4, policy=[0, 1]), "policy must have shape"),
+        (
+            lambda: reg.prior_study(np.random.default_rng(0), mdps=4, share_rare=1.5),
+            "share_rare must be a probability",
+        ),
+        (
+            lambda: reg.prior_study(np.random.default_rng(0), mdps=4, share_rare=[0.5]),
+            "share_rare must be a number",
+        ),
+        (lambda: reg.prior_study(np.random.default_rng(0), mdps=4, gammas=[]), "gammas must be a list"),
+        (lambda: reg.prior_study(np.random.default_rng(0), mdps=4, strengths=[]), "strengths must be a list"),
+        (
+            lambda: reg.prior_study(np.random.default_rng(0), mdps=4, strengths=np.eye(2)),
+            "strengths must be a list",
+        ),
         (lambda: reg.prior_study(np.random.default_rng(0), mdps=4, strengths=[-1]), "strengths must"),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)

@@ -193,14 +193,95 @@ def test_frame_is_tidy():
     assert np.isinf(frame[(frame.quantity == "samples_independent") & (frame.gamma == 0)]["median"].iloc[0])
 
 
+MIXING = res.mixing_mdps(np.random.default_rng(0), 4, states=3, successors=2)
+POLICY = np.zeros((4, 3), dtype=int)
+RESULT = res.resolution(MIXING, (0.5, 0.9), methods=("shared",))
+
+
+def test_made_directly_they_are_checked_too():
+    made = res.make_mdps("x", MIXING.P, MIXING.R, noise_sd=0.5, decisions=[2, 0, 2])
+    direct = res.MDPs("x", MIXING.P.tolist(), MIXING.R.tolist(), 0.25, [2, 0])
+    assert direct.decisions.tolist() == made.decisions.tolist() == [0, 2]
+    assert (direct.P == made.P).all()
+    assert direct.noise == made.noise
+    assert res.make_mdps("x", MIXING.P, MIXING.R).decisions.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: res.make_mdps("x", np.eye(2), [1, 2]), "shape"),
+        (lambda: res.make_mdps(1, MIXING.P, MIXING.R), "name must be of the kind str"),
+        (lambda: res.make_mdps("x", MIXING.P, MIXING.R, decisions=[0.5]), "decisions must hold integers"),
+        (
+            lambda: res.make_mdps("x", MIXING.P, MIXING.R, decisions=[0.0, 1.0]),
+            "decisions must hold integers",
+        ),
+        (lambda: res.make_mdps("x", MIXING.P, MIXING.R, decisions=[True, False, True]), "not True and False"),
+        (lambda: res.make_mdps("x", MIXING.P, MIXING.R, decisions="all"), "decisions must hold integers"),
+        (lambda: res.make_mdps("x", MIXING.P, MIXING.R, decisions=[[0, 1]]), "decisions must be a list"),
+        (lambda: res.MDPs("x", MIXING.P, MIXING.R, -0.1, [0]), "noise must be at least 0"),
+        (lambda: res.MDPs("x", MIXING.P * 2, MIXING.R, 0.1, [0]), "must sum to 1"),
+        (lambda: res.MDPs("x", MIXING.P, MIXING.R[0], 0.1, [0]), "R must have shape"),
+        (lambda: res.MDPs("x", MIXING.P, MIXING.R, 0.1, []), "decisions must be a list of at least one"),
+        (
+            lambda: res.mixing_mdps(np.random.default_rng(0), 2, stay=np.array([0.5, 0.5])),
+            "stay must be a number",
+        ),
+        (lambda: res.policy_kernel(MIXING.P, POLICY), r"mdps must be of the kind MDPs \(made by make_mdps\)"),
+        (lambda: res.policy_kernel(MIXING, POLICY[0]), r"policy must have shape \(4, 3\)"),
+        (lambda: res.policy_kernel(MIXING, POLICY + 2), r"policy must lie in 0\.\.1, got 2"),
+        (lambda: res.policy_kernel(MIXING, POLICY - 1), r"policy must lie in 0\.\.1, got -1"),
+        (lambda: res.action_values(MIXING, POLICY + 0.5, 0.9), "policy must hold integers"),
+        (lambda: res.action_values(None, POLICY, 0.9), "mdps must be of the kind MDPs"),
+        (lambda: res.action_variances(MIXING, "best", 0.9), "policy must hold integers"),
+        (lambda: res.optimal_policies("mdps", 0.9), "mdps must be of the kind MDPs"),
+        (lambda: res.optimal_policies(MIXING, 0.9, max_iterations=0), "max_iterations must be at least 1"),
+        (
+            lambda: res.shared_noise_variances(MIXING, POLICY, POLICY + 3, POLICY, 0.9),
+            r"first must lie in 0\.\.1",
+        ),
+        (
+            lambda: res.shared_noise_variances(MIXING, POLICY, POLICY, POLICY[:, :1], 0.9),
+            "second must have shape",
+        ),
+        (lambda: res.overlaps([0.5, 0.5], [1.0]), "of one shape"),
+        (lambda: res.overlaps(0.5, 0.5), "rows of probabilities"),
+        (lambda: res.overlaps("a", [1.0]), "P1 must be an array of numbers"),
+        (lambda: res.samples_to_resolve([1.0, 2.0], [1.0, 2.0, 3.0]), "must have the same shape"),
+        (lambda: res.resolution("mdps", [0.5]), "mdps must be of the kind MDPs"),
+        (lambda: res.resolution(MIXING, []), "gammas must be a list"),
+        (lambda: res.resolution(MIXING, [[0.5]]), "gammas must be a list"),
+        (lambda: res.resolution(MIXING, [0.5], policy=POLICY), "policy must be a function"),
+        (lambda: res.resolution(MIXING, [0.5], policy=lambda mdps, gamma: None), "policy must hold integers"),
+        (lambda: res.resolution(MIXING, [0.5], methods="independent"), "methods must be a list"),
+        (
+            lambda: RESULT.growth(np.random.default_rng(0), low=0.5, high=0.9),
+            r"measured\) must be one of shared",
+        ),
+        (lambda: RESULT.growth(0, low=0.5, high=0.9), "rng must be"),
+        (lambda: RESULT.growth(np.random.default_rng(0), low="0.5", high=0.9), "low must be a number"),
+        (
+            lambda: RESULT.growth(np.random.default_rng(0), low=0.5, high=0.99),
+            "high = 0.99 is not on the grid",
+        ),
+        (
+            lambda: res.resolution(res.sparse_mdps(np.random.default_rng(0), 2), [0.0, 0.9]).growth(
+                np.random.default_rng(0), low=0.0, high=0.9
+            ),
+            "at gamma = 0 some MDPs have no noise or no gap",
+        ),
+        (lambda: RESULT.summary(0.9, np.random.default_rng(0), ["gap"]), "quantity must be one of"),
+        (lambda: RESULT.frame(None), "rng must be"),
+        (lambda: plot_resolution(RESULT), "add 'independent' to resolution's methods"),
+        (lambda: plot_samples([RESULT]), "add 'independent'"),
+        (lambda: plot_samples([]), "results must hold at least one entry"),
+        (lambda: plot_samples([RESULT] * 7), "results must hold at most 6 entries"),
+        (lambda: plot_methods(MIXING), "result must be of the kind Resolution"),
         (lambda: res.make_mdps("x", np.ones((1, 1, 1, 1)), [[[1.0]]]), "2 actions"),
         (
             lambda: res.make_mdps("x", np.ones((1, 1, 2, 1)), [[[1.0, 0]]], decisions=[4]),
-            "states from 0 to 0",
+            "decisions must lie in 0..0, got 4",
         ),
         (lambda: res.make_mdps("x", np.ones((1, 1, 2, 1)), [[[1.0, 0]]], noise_sd=-1), "noise_sd"),
         (lambda: res.mixing_mdps(np.random.default_rng(0), 2, successors=11), "successors"),
@@ -208,7 +289,7 @@ def test_frame_is_tidy():
         (lambda: res.resolution(res.sparse_mdps(np.random.default_rng(0), 2), [1.0]), "gamma = 1"),
         (
             lambda: res.resolution(res.sparse_mdps(np.random.default_rng(0), 2), [0.9], methods=("guess",)),
-            "methods must be among",
+            "methods must be one of",
         ),
         (lambda: res.samples_to_resolve(1, -1), "at least 0"),
         (lambda: res.samples_to_resolve(1, 1, confidence=0.4), "confidence"),
@@ -222,13 +303,14 @@ def test_frame_is_tidy():
             lambda: res.resolution(res.sparse_mdps(np.random.default_rng(0), 2), [0.9]).summary(
                 0.9, np.random.default_rng(0), "pap"
             ),
-            "quantity must be among",
+            "quantity must be one of",
         ),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
 
 
 def test_plots():

@@ -2,6 +2,8 @@
 counter-examples.
 """
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,11 @@ def random_process(seed: int, states: int = 5) -> v.RewardProcess:
         rng.normal(size=(states, states)),
         rng.random((states, states)),
     )
+
+
+def rarely_ends() -> v.RewardProcess:
+    """One state that pays 1 and is left, for the end, with a chance of one in a thousand."""
+    return v.reward_process([[0.999, 0.001], [0, 1]], [1.0, 0.0])
 
 
 def enumerated_moments(process: v.RewardProcess, gamma: float, steps: int) -> tuple[float, float]:
@@ -162,14 +169,103 @@ def test_episodes_with_gamma_one():
         (lambda: v.reward_process(np.eye(2), [1, 2, 3]), "does not fit P"),
         (lambda: v.sample_returns(v.iid_rewards(), 0.9, 0), "numpy.random.Generator"),
         (lambda: v.sample_returns(v.iid_rewards(), 0.9, np.random.default_rng(0), start=3), "state below 1"),
-        (lambda: v.sample_returns(v.iid_rewards(), 1, np.random.default_rng(0), max_steps=5), "did not end"),
+        (lambda: v.sample_returns(rarely_ends(), 1, np.random.default_rng(0), max_steps=5), "did not end"),
+        (lambda: v.sample_returns(rarely_ends(), 0.99, np.random.default_rng(0), max_steps=5), "did not end"),
+        (
+            lambda: v.sample_returns(v.iid_rewards(), 0.9, np.random.default_rng(0), max_steps=0),
+            "max_steps must be",
+        ),
+        (lambda: v.RewardProcess(1.0, 0.0, 0.0), "P must be a matrix"),
+        (
+            lambda: v.RewardProcess(np.full((3, 2, 3), 1 / 3), 0.0, 0.0),
+            r"P must be \(\.\.\., states, states\)",
+        ),
+        (lambda: v.RewardProcess(np.eye(2), np.zeros(2), np.zeros((2, 2))), "R must have the shape of P"),
+        (lambda: v.RewardProcess(np.eye(2), np.zeros((2, 2)), "none"), "noise must be an array of numbers"),
+        (lambda: v.RewardProcess(np.eye(2), np.zeros((2, 2)), -np.eye(2)), "variance and must be at least 0"),
+        (lambda: v.RewardProcess(np.eye(2) * 0.9, np.zeros((2, 2)), np.eye(2)), "must sum to 1"),
+        (lambda: v.return_moments(np.eye(2), 0.9), "process must be of the kind RewardProcess"),
+        (lambda: v.absorbing_states(None), r"process must be .* \(made by reward_process\)"),
+        (lambda: v.sample_returns("iid", 0.9, np.random.default_rng(0)), "process must be of the kind"),
+        (lambda: v.sample_returns_reference(v.iid_rewards(), 1, np.random.default_rng(0)), "gamma = 1"),
+        (
+            lambda: v.sample_returns_reference(v.iid_rewards(), 0.999999, np.random.default_rng(0)),
+            "too many one step at a time",
+        ),
+        (lambda: v.iid_rewards(sd=-1), "sd must be at least 0"),
+        (lambda: v.frozen_rewards(sd="x"), "sd must be a number"),
+        (lambda: v.cancelling_rewards(once=1), "once must be True or False"),
+        (lambda: v.variance_curve(3, v.iid_rewards(), [0.5, 0.9]), "name must be of the kind str"),
+        (lambda: v.variance_curve("x", None, [0.5, 0.9]), "process must be of the kind"),
+        (
+            lambda: v.variance_curve("x", v.reward_process([np.eye(2)], 0), [0.5, 0.9]),
+            "one process at a time",
+        ),
+        (lambda: v.variance_curve("x", v.iid_rewards(), [[0.5, 0.9]]), "gammas must be a list"),
+        (lambda: v.counterexamples([0.5, 0.9], sd=0)[0].exponent(), "does not vary"),
+        (lambda: plot_variance([]), "curves must hold at least one entry"),
+        (lambda: plot_variance(v.counterexamples([0.5, 0.9]) * 3), "at most 6 entries"),
+        (lambda: plot_variance(v.counterexamples([0.5, 0.9]), simulated=[1]), "simulated must map"),
+        (
+            lambda: plot_variance(v.counterexamples([0.5, 0.9]), simulated={"frozen": [1, 2]}),
+            "must be a list of",
+        ),
         (lambda: v.truncation_horizon(0.9, 2), "tolerance"),
         (lambda: v.counterexamples([0.9, 0.5]), "increasing"),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("process", "gamma", "message"),
+    [
+        (v.iid_rewards(), 1, "^gamma = 1 needs episodes that end: from state 0, one may never reach"),
+        (
+            v.frozen_rewards(),
+            1 - 1e-12,
+            "takes 9,210,.* steps .* more than max_steps = 100,000; use a smaller gamma",
+        ),
+        (v.iid_rewards(), 0.99999, "takes 921,030 steps until its weight falls to tolerance = 0.0001"),
+        (  # state 0 ends with a chance of one half, or is caught in state 2 for ever
+            v.reward_process([[0, 0.5, 0.5], [0, 1, 0], [0, 0, 1]], [1.0, 0, 1]),
+            1,
+            "from state 0, one may never reach an absorbing state",
+        ),
+    ],
+)
+def test_what_would_not_end_is_an_error_at_once(process, gamma, message):
+    start = time.perf_counter()
+    with pytest.raises(BookError, match=message):
+        v.sample_returns(process, gamma, np.random.default_rng(0))
+    assert time.perf_counter() - start < 1
+
+
+def test_the_limit_can_be_raised_and_what_ends_needs_none():
+    rng = np.random.default_rng(0)
+    assert v.sample_returns(v.iid_rewards(sd=0), 0.9, rng, n=2, tolerance=0.5, max_steps=7) == pytest.approx(
+        (1 - 0.9**7) / 0.1
+    )
+    with pytest.raises(BookError, match=r"takes 7 steps .* more than max_steps = 6"):
+        v.sample_returns(v.iid_rewards(sd=0), 0.9, rng, n=2, tolerance=0.5, max_steps=6)
+    # An episode of two steps is short at every discount, also from states other than the one that has no end.
+    pair = v.cancelling_rewards(once=True)
+    assert np.abs(v.sample_returns(pair, 1 - 1e-12, rng, n=5)) == pytest.approx(0, abs=1e-11)
+    apart = v.reward_process([[0.0, 1, 0], [0, 1, 0], [0, 0, 1]], [1.0, 0, 1])
+    assert v.sample_returns(apart, 1, rng, n=3).tolist() == [1, 1, 1]
+
+
+def test_a_process_made_directly_is_the_checked_one():
+    made, direct = (
+        v.reward_process(np.eye(2), [1, 2], 3),
+        v.RewardProcess([[1, 0], [0, 1]], [[1, 1], [2, 2]], [[3, 3]] * 2),
+    )
+    for name in ("P", "R", "noise"):
+        assert (getattr(made, name) == getattr(direct, name)).all()
+        assert getattr(direct, name).dtype == np.float64
 
 
 def test_truncation_horizon():

@@ -104,11 +104,22 @@ def test_edges():
         (lambda: w.gamma_to_reach(0, 0.5), "steps must be above 0"),
         (lambda: w.gamma_for_horizon(0.5), "at least 1 step"),
         (lambda: w.reach(10, math.nan), "finite"),
+        (lambda: w.describe(0.9, [[1, 2]]), "steps must be a list of numbers"),
+        (lambda: w.scientific(math.nan), "log10_value must be a finite number"),
+        (lambda: w.scientific(math.inf), "log10_value must be a finite number"),
+        (lambda: w.scientific("x"), "log10_value must be a number"),
+        (lambda: w.scientific(-3.0, digits=0), "digits must be at least 1"),
+        (lambda: w.scientific(-3.0, digits=10**9), "digits must be at most 17"),
+        (lambda: plot_weights([]), "reports must hold at least one entry"),
+        (lambda: plot_weights([0.9]), "every entry of reports must be of the kind DiscountReport"),
+        (lambda: plot_weights([w.describe(0.9, [1])], tasks=[500]), "tasks must map a label"),
+        (lambda: plot_weights([w.describe(0.9, [1])], floor=2), "floor must be below 1"),
     ],
 )
 def test_bad_input(call, message):
-    with pytest.raises(BookError, match=message):
+    with pytest.raises(BookError, match=message) as error:
         call()
+    assert "\n" not in str(error.value)
 
 
 def test_reports_are_json_and_readable():

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import papermill
 import typer
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from one_step_trap.errors import BookError
@@ -70,7 +71,8 @@ def execute(
     """Execute ``notebook`` into ``output`` with the kernel python3, in the notebook's own folder.
 
     The output appears only when every cell has run. If one fails, the notebook as far as it got is kept beside the log as
-    ``<chapter>.failed.ipynb`` and a :class:`ChapterError` names the cell.
+    ``<chapter>.failed.ipynb`` and a :class:`ChapterError` names the cell. A kernel that dies is named as such: the system
+    ends it without a word where memory runs out.
     """
     parameters = dict(parameters or {})
     check_parameters(notebook, parameters)
@@ -103,6 +105,11 @@ def execute(
     except PapermillExecutionError as error:
         logger.error("%s", error)
         raise ChapterError(describe(chapter, error, log, unfinished, injected=bool(parameters))) from None
+    except DeadKernelError as error:
+        logger.error("%s", error)
+        raise ChapterError(
+            f"chapter {chapter} stopped because its kernel died, perhaps for want of memory; log: {log}"
+        ) from None
     finally:
         logger.removeHandler(handler)
         handler.close()

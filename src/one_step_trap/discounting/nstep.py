@@ -28,6 +28,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from one_step_trap.discounting.checks import (
+    check_at_least_zero,
+    check_kind,
+    check_list,
+    check_positions,
+    shown,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.validate import check_count, check_finite, check_gamma, check_probability, check_rng
@@ -59,6 +66,33 @@ class Walks:
     n_states: int
     p_right: float
     episodes: tuple[tuple[IntArray, ...], ...]
+
+    def __post_init__(self) -> None:
+        N = _check_odd(self.n_states)
+        check_probability(self.p_right, "p_right")
+        runs = tuple(
+            tuple(check_list(run, "a run of episodes")) for run in check_list(self.episodes, "episodes")
+        )
+        if len({len(run) for run in runs}) > 1:
+            raise BookError("every run must have the same number of episodes")
+        if not all(
+            isinstance(path, np.ndarray) and path.ndim == 1 and len(path) > 1 for run in runs for path in run
+        ):
+            raise BookError(
+                "an episode must be a NumPy vector of its states: the first one, ..., the last one"
+            )
+        # All episodes at once, as there are many and each is short.
+        states = check_positions(
+            np.concatenate([path for run in runs for path in run]), "states", below=N + 2
+        )
+        last = np.cumsum([len(path) for run in runs for path in run]) - 1
+        out = (states == 0) | (states == N + 1)
+        if out.sum() != len(last) or not out[last].all():
+            raise BookError(f"an episode must stay within 1..{N} and end in 0 or {N + 1}, out of the row")
+        if (np.delete(np.abs(np.diff(states)), last[:-1]) != 1).any():
+            raise BookError("a walk must step from a state to one beside it")
+        object.__setattr__(self, "n_states", N)
+        object.__setattr__(self, "episodes", runs)
 
 
 @dataclass(frozen=True)
@@ -183,6 +217,7 @@ def run_episode(
     used). The box makes the update of time τ as soon as S_{τ+n} is known. The updates therefore come in the
     order τ = 0, 1, ..., T-1, each with the V that the earlier ones left: the loop below.
     """
+    n_step = _check_episode(V, states, rewards, n_step, alpha, gamma)
     T = len(states) - 1
     for tau in range(T):
         last = min(tau + n_step, T)
@@ -194,8 +229,9 @@ def run_episode(
 
 def n_step_td_reference(walks: Walks, n_step: int, alpha: float, *, gamma: float = 1.0) -> FloatArray:
     """Return V after every episode, (repetitions, episodes, N), for one n and one α, by plain loops."""
+    check_kind(walks, Walks, "walks", made_by="sample_walks")
     n_step, gamma = check_count(n_step, "n_step"), check_gamma(gamma, episodic=True)
-    (alpha,) = _check_alphas([alpha])
+    alpha = check_at_least_zero(alpha, "alpha")
     history = []
     for run in walks.episodes:
         V = [0.0] * (walks.n_states + 2)
@@ -231,6 +267,7 @@ def n_step_td(
     For 0 <= α <= 1 nothing can diverge: each update is a weighted mean of numbers in [-1, 1]. With α > 1
     some (n, α) do, and their errors are then reported as large or infinite.
     """
+    check_kind(walks, Walks, "walks", made_by="sample_walks")
     n_grid = _check_n_steps(n_steps)
     alpha_grid = _check_alphas(alphas)
     gamma = check_gamma(gamma, episodic=True)
@@ -272,6 +309,9 @@ def compare_n(choose: NStepResult, judge: NStepResult, rng: np.random.Generator)
     The two results must have the same n and α, and independent walks. Intervals are bootstrapped over the
     runs of ``judge``.
     """
+    for result, name in ((choose, "choose"), (judge, "judge")):
+        check_kind(result, NStepResult, name, made_by="n_step_td")
+    check_rng(rng)
     if (choose.n_steps, choose.alphas) != (judge.n_steps, judge.alphas):
         raise BookError(
             "the runs to choose on and the runs to judge on must have the same n_steps and alphas"
@@ -301,6 +341,7 @@ def compare_n(choose: NStepResult, judge: NStepResult, rng: np.random.Generator)
 
 def first_episodes(result: NStepResult, episodes: int) -> NStepResult:
     """Return the same runs cut after their first ``episodes`` episodes."""
+    check_kind(result, NStepResult, "result", made_by="n_step_td")
     episodes = check_count(episodes, "episodes")
     if episodes > result.errors.shape[1]:
         raise BookError(f"the runs hold {result.errors.shape[1]} episodes, got episodes = {episodes}")
@@ -327,12 +368,18 @@ def sweep(
     ``over_longest`` with their ``_low`` and ``_high``, and ``verdict``.
     """
     n_grid, alpha_grid = _check_n_steps(n_steps), _check_alphas(alphas)
+    seed, repetitions = (
+        check_count(seed, "seed", minimum=0),
+        check_count(repetitions, "repetitions", minimum=2),
+    )
     rows = []
-    for setting in settings:
+    for setting in check_list(settings, "settings"):
+        if not isinstance(setting, dict):
+            raise BookError(f'a setting must be a dict such as {{"gamma": 0.9}}, got {shown(setting)}')
         unknown = set(setting) - {"n_states", "gamma", "p_right", "episodes"}
         if unknown:
             raise BookError(
-                f"a setting has n_states, gamma, p_right and episodes; got {', '.join(sorted(unknown))}"
+                f"a setting has n_states, gamma, p_right and episodes; got {', '.join(sorted(map(str, unknown)))}"
             )
         row: dict[str, Any] = {"n_states": 19, "gamma": 1.0, "p_right": 0.5, "episodes": 10, **setting}
         choose_rng, judge_rng, bootstrap_rng = np.random.default_rng(seed).spawn(3)
@@ -365,18 +412,31 @@ def _check_odd(n_states: Any) -> int:
     return number
 
 
+def _check_episode(V: Any, states: Any, rewards: Any, n_step: Any, alpha: Any, gamma: Any) -> int:
+    """Return ``n_step``, checked with the other arguments of ``run_episode``."""
+    if not isinstance(V, list | np.ndarray):
+        raise BookError(f"V must be a list of values, which the episode changes, got {shown(V)}")
+    check_finite(check_list(V, "V"), "V")
+    check_positions(check_list(states, "states"), "states", below=len(V))
+    check_finite(check_list(rewards, "rewards"), "rewards")
+    if len(rewards) != len(states):
+        raise BookError(
+            f"every state needs the reward paid on arrival: {len(states)} states, {len(rewards)} rewards"
+        )
+    check_at_least_zero(alpha, "alpha")
+    check_gamma(gamma, episodic=True)
+    return check_count(n_step, "n_step")
+
+
 def _check_n_steps(n_steps: Iterable[int]) -> tuple[int, ...]:
-    grid = tuple(check_count(n, "n_step") for n in n_steps)
-    if not grid or any(b <= a for a, b in itertools.pairwise(grid)):
+    grid = tuple(check_count(n, "n_step") for n in check_list(n_steps, "n_steps"))
+    if any(b <= a for a, b in itertools.pairwise(grid)):
         raise BookError(f"n_steps must be one or more increasing whole numbers, got {list(grid)}")
     return grid
 
 
 def _check_alphas(alphas: Iterable[float]) -> tuple[float, ...]:
-    grid = check_finite(list(alphas), "alphas")
-    if grid.ndim != 1 or not len(grid) or (grid < 0).any():
-        raise BookError("alphas must be one or more step sizes of at least 0")
-    return tuple(grid.tolist())
+    return tuple(check_at_least_zero(alpha, "alphas") for alpha in check_list(alphas, "alphas"))
 
 
 def _walk(rng: np.random.Generator, n_states: int, p_right: float) -> IntArray:

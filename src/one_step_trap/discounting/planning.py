@@ -38,6 +38,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from one_step_trap.discounting.checks import check_choice, check_flag, check_kind, check_list, check_positions
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval
 from one_step_trap.validate import (
@@ -87,6 +88,21 @@ class Trajectories:
     actions: IntArray
     rewards: FloatArray
 
+    def __post_init__(self) -> None:
+        states = check_positions(self.states, "states", below=np.iinfo(np.intp).max)
+        actions = check_positions(self.actions, "actions", below=np.iinfo(np.intp).max)
+        rewards = check_finite(self.rewards, "rewards")
+        fits = (
+            states.ndim == 2 and states.shape[1] > 1 and actions.shape == (len(states), states.shape[1] - 1)
+        )
+        if not fits or rewards.shape != actions.shape or len(states) == 0:
+            raise BookError(
+                "trajectories have states of shape (n, length + 1), actions and rewards of shape (n, length), "
+                f"got {states.shape}, {actions.shape} and {rewards.shape}"
+            )
+        for name, value in (("states", states), ("actions", actions), ("rewards", rewards)):
+            object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class Study:
@@ -121,6 +137,7 @@ class Study:
         check_real(self.unseen_reward, "unseen_reward")
         _check_sd(self.reward_sd)
         _check_unseen(self.unseen_next)
+        check_flag(self.known_rewards, "known_rewards")
         if self.n_successors > self.n_states:
             raise BookError(f"n_successors = {self.n_successors} cannot exceed n_states = {self.n_states}")
 
@@ -210,7 +227,7 @@ def sample_trajectories(
     check_rng(rng)
     n, length = check_count(n, "trajectories"), check_count(length, "length")
     reward_sd = _check_sd(reward_sd)
-    S, A = mdp.R.shape
+    S, A = check_kind(mdp, MDP, "mdp").R.shape
     cumulative = np.cumsum(mdp.P, axis=2)
     cumulative[:, :, -1] = 1  # rounding must not leave a gap at the end
     states = np.empty((length + 1, n), dtype=np.int64)
@@ -242,6 +259,7 @@ def estimate_model(
     """
     S, A = check_count(n_states, "n_states"), check_count(n_actions, "n_actions")
     _check_unseen(unseen_next)
+    _check_data(data, S, A)
     counts, reward_sums = np.zeros((S, A, S)), np.zeros((S, A))
     for states, actions, rewards in zip(data.states, data.actions, data.rewards, strict=True):
         for t in range(len(actions)):
@@ -263,7 +281,8 @@ def estimate_model(
 def policy_value(mdp: MDP, policy: Sequence[int] | IntArray, gamma: float) -> FloatArray:
     """Return V^π, shape (S,), the solution of V = R_π + γ P_π V; state s takes action ``policy[s]``."""
     gamma = check_gamma(gamma)
-    S = len(mdp.R)
+    S, A = check_kind(mdp, MDP, "mdp").R.shape
+    policy = check_positions(policy, "policy", below=A, shape=(S,))
     P_pi = np.array([mdp.P[s, policy[s]] for s in range(S)])
     R_pi = np.array([mdp.R[s, policy[s]] for s in range(S)])
     return np.asarray(np.linalg.solve(np.eye(S) - gamma * P_pi, R_pi))
@@ -275,7 +294,7 @@ def plan(mdp: MDP, gamma: float) -> list[int]:
     Unseen pairs make exact ties common, and rounding must not break them: see ``TIE``.
     """
     gamma = check_gamma(gamma)
-    S, A = mdp.R.shape
+    S, A = check_kind(mdp, MDP, "mdp").R.shape
     policy = [0] * S
     while True:
         V = policy_value(mdp, policy, gamma)
@@ -292,8 +311,7 @@ def plan(mdp: MDP, gamma: float) -> list[int]:
 def planning_loss(mdp: MDP, model: MDP, gamma: float, *, gamma_eval: float = 0.99) -> float:
     """Return the mean of V* - V^π in ``mdp`` at ``gamma_eval``; π is optimal in ``model`` at ``gamma``."""
     gamma_eval = check_gamma(gamma_eval, name="gamma_eval")
-    if mdp.P.shape != model.P.shape:
-        raise BookError(f"the model has shape {model.P.shape}, the MDP {mdp.P.shape}: they must be alike")
+    _check_alike(mdp, model)
     V_star = policy_value(mdp, plan(mdp, gamma_eval), gamma_eval)
     return float(np.mean(V_star - policy_value(mdp, plan(model, gamma), gamma_eval)))
 
@@ -307,6 +325,7 @@ def draw_case(study: Study, rng: np.random.Generator) -> tuple[MDP, Trajectories
     Data set d of size n is the first n of the trajectories d·N ... (d+1)·N - 1, where N is the largest
     size.
     """
+    check_kind(study, Study, "study")
     mdp = random_mdp(rng, study.n_states, study.n_actions, n_successors=study.n_successors)
     n = study.data_sets * study.trajectories[-1]
     return mdp, sample_trajectories(mdp, rng, n, length=study.length, reward_sd=study.reward_sd)
@@ -322,6 +341,7 @@ def run_study(study: Study, rng: np.random.Generator) -> PlanningResult:
     as in one of 1,000.
     """
     check_rng(rng)
+    check_kind(study, Study, "study")
     per_batch = max(1, MODELS_AT_ONCE // (study.data_sets * len(study.trajectories)))
     children = rng.spawn(study.mdps)
     batches = [_run_batch(study, children[i : i + per_batch]) for i in range(0, study.mdps, per_batch)]
@@ -329,8 +349,17 @@ def run_study(study: Study, rng: np.random.Generator) -> PlanningResult:
 
 
 def summarise(result: PlanningResult, rng: np.random.Generator, *, resamples: int = 4_000) -> Summary:
-    """Return intervals bootstrapped over MDPs (each resample chooses its own best γ) and the verdict."""
+    """Return intervals bootstrapped over MDPs (each resample chooses its own best γ) and the verdict.
+
+    The rule compares data sets of different sizes, each at its best γ: two sizes and two γ are the least.
+    """
     check_rng(rng)
+    study = check_kind(result, PlanningResult, "result", made_by="run_study").study
+    if len(study.trajectories) < 2 or len(study.gammas) < 2:
+        raise BookError(
+            "the rule compares sizes of data sets, each at its best discount: a study needs at least 2 trajectories "
+            f"and 2 gammas, got {len(study.trajectories)} and {len(study.gammas)}"
+        )
     resamples = check_count(resamples, "resamples")
     M, N, G = result.loss.shape
     if M < 2:
@@ -472,11 +501,27 @@ def _percentile(values: FloatArray, n: int) -> Interval:
     return Interval(float(values[0]), float(low), float(high), n)
 
 
+def _check_data(data: Trajectories, n_states: int, n_actions: int) -> None:
+    """Raise unless the trajectories visit these states and take these actions only."""
+    check_kind(data, Trajectories, "data", made_by="sample_trajectories")
+    check_positions(data.states, "states of the data", below=n_states)
+    check_positions(data.actions, "actions of the data", below=n_actions)
+
+
+def _check_alike(mdp: MDP, model: MDP) -> None:
+    """Raise unless both have the same states and actions."""
+    check_kind(mdp, MDP, "mdp")
+    check_kind(model, MDP, "model")
+    if mdp.P.shape != model.P.shape:
+        raise BookError(f"the model has shape {model.P.shape}, the MDP {mdp.P.shape}: they must be alike")
+
+
 def _increasing(values: Iterable[Any], name: str) -> tuple[Any, ...]:
+    entries = check_list(values, name, empty=True)
     if name == "gammas":
-        grid: tuple[Any, ...] = tuple(check_gamma(value) for value in values)
+        grid: tuple[Any, ...] = tuple(check_gamma(value) for value in entries)
     else:
-        grid = tuple(check_count(value, name) for value in values)
+        grid = tuple(check_count(value, name) for value in entries)
     if not grid or any(b <= a for a, b in itertools.pairwise(grid)):
         raise BookError(f"{name} must be one or more increasing numbers, got {list(grid)}")
     return grid
@@ -490,5 +535,4 @@ def _check_sd(reward_sd: Any) -> float:
 
 
 def _check_unseen(unseen_next: Any) -> None:
-    if unseen_next not in get_args(UnseenNext):
-        raise BookError(f"unseen_next must be one of {', '.join(get_args(UnseenNext))}, got {unseen_next!r}")
+    check_choice(unseen_next, get_args(UnseenNext), "unseen_next")

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.discounting.checks import check_gammas, check_kind
 from one_step_trap.discounting.resolution import (
     IntArray,
     MDPs,
@@ -41,7 +42,15 @@ from one_step_trap.discounting.resolution import (
 )
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma, check_rng
+from one_step_trap.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    check_probability,
+    check_rng,
+    check_transition_matrix,
+)
 
 
 def mixing_weight(gamma: float, gamma_eval: float) -> float:
@@ -60,17 +69,28 @@ def mix(P: ArrayLike, prior: ArrayLike, weight: ArrayLike) -> FloatArray:
     """Return (1-ε) P + ε ρ for ``P`` (..., S, A, S), ``prior`` ρ that broadcasts to it, and ``weight`` ε
     per pair or one for all.
     """
-    transitions, rho, epsilon = (
-        check_finite(P, "P"),
-        check_finite(prior, "prior"),
-        check_finite(weight, "weight"),
-    )
-    if (rho < 0).any() or not np.allclose(rho.sum(-1), 1):
-        raise BookError("prior must be a distribution over states: entries at least 0 that sum to 1")
+    transitions, epsilon = check_transition_matrix(P), check_finite(weight, "weight")
+    rho = _check_prior(prior, transitions.shape)
     if (epsilon < 0).any() or (epsilon > 1).any():
         raise BookError("weight must lie in [0, 1]")
+    if epsilon.ndim and epsilon.shape != transitions.shape[:-1]:
+        raise BookError(
+            f"weight must be one number or have shape {transitions.shape[:-1]}, got {epsilon.shape}"
+        )
     epsilon = epsilon[..., None] if epsilon.ndim else epsilon
     return np.asarray((1 - epsilon) * transitions + epsilon * rho)
+
+
+def _check_prior(prior: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Return the prior if it is made of distributions and broadcasts to the transitions' ``shape``."""
+    rho = check_finite(prior, "prior")
+    if rho.ndim == 0 or rho.shape[-1] != shape[-1] or len(rho.shape) > len(shape):
+        raise BookError(f"prior must have a last axis of {shape[-1]} states, got shape {rho.shape}")
+    if any(have not in (1, want) for have, want in zip(rho.shape[::-1], shape[::-1], strict=False)):
+        raise BookError(f"prior of shape {rho.shape} does not fit transitions of shape {shape}")
+    if (rho < 0).any() or not np.allclose(rho.sum(-1), 1):
+        raise BookError("prior must be a distribution over states: entries at least 0 that sum to 1")
+    return rho
 
 
 def implied_prior_strength(counts: ArrayLike, gamma: float, gamma_eval: float) -> FloatArray:
@@ -78,6 +98,8 @@ def implied_prior_strength(counts: ArrayLike, gamma: float, gamma_eval: float) -
     prior.
     """
     n = check_finite(counts, "counts")
+    if (n < 0).any():
+        raise BookError(f"counts must be at least 0, got {n.min():g}")
     epsilon = mixing_weight(gamma, gamma_eval)
     if epsilon == 1:
         raise BookError("gamma = 0 ignores the transitions altogether: an infinitely strong prior")
@@ -103,6 +125,7 @@ def check_identity(
     ``prior`` ρ of shape (S,) or one an MDP (M, 1, 1, S). Pass one that depends on state and action, (M, S, A,
     S), to see the identity fail; the prediction then uses its mean over pairs.
     """
+    check_kind(mdps, MDPs, "mdps", made_by="make_mdps")
     epsilon = mixing_weight(gamma, gamma_eval)
     mixed = make_mdps("mixed", mix(mdps.P, prior, epsilon), mdps.R)
     plain_policy = optimal_policies(mdps, gamma) if policy is None else policy
@@ -111,7 +134,10 @@ def check_identity(
     _, Q_mixed = action_values(mixed, mixed_policy, gamma_eval)
     rho = np.broadcast_to(check_finite(prior, "prior"), mdps.P.shape).mean((1, 2))  # (M, S)
     b = (gamma_eval - gamma) / (1 - gamma_eval) * (rho * V).sum(-1)  # (M,)
-    miss = np.abs(Q_mixed - Q - b[:, None, None]).max((1, 2)) / np.abs(Q_mixed).max((1, 2))
+    miss, size = np.abs(Q_mixed - Q - b[:, None, None]).max((1, 2)), np.abs(Q_mixed).max((1, 2))
+    miss = np.divide(
+        miss, size, out=miss, where=size > 0
+    )  # without rewards there is nothing to be relative to
     agree = float((Q.argmax(-1) == Q_mixed.argmax(-1)).mean())
     return IdentityCheck(b, miss, agree)
 
@@ -162,6 +188,11 @@ def prior_study(
     check_rng(rng)
     gamma_eval = check_gamma(gamma_eval, name="gamma_eval")
     low, high = check_count(rare, "rare"), check_count(common, "common")
+    share_rare = check_probability(share_rare, "share_rare")
+    grid = check_gammas(gammas)
+    alphas = np.atleast_1d(check_finite(strengths, "strengths"))
+    if alphas.ndim != 1 or len(alphas) == 0 or (alphas < 0).any():
+        raise BookError("strengths must be a list of one or more numbers of at least 0")
     truth = mixing_mdps(rng, check_count(mdps, "mdps", minimum=4))
     counts = np.where(rng.random(truth.R.shape) < share_rare, low, high)  # (M, S, A)
     seen = rng.multinomial(counts, truth.P)  # (M, S, A, S)
@@ -173,12 +204,6 @@ def prior_study(
         policy = optimal_policies(make_mdps("model", P, truth.R), gamma)
         return np.asarray((best - action_values(truth, policy, gamma_eval)[0]).mean(-1))
 
-    grid, alphas = (
-        np.atleast_1d(check_finite(gammas, "gammas")),
-        np.atleast_1d(check_finite(strengths, "strengths")),
-    )
-    if (alphas < 0).any():
-        raise BookError(f"strengths must be at least 0, got {alphas.min():g}")
-    by_discount = [loss(P_hat, check_gamma(gamma)) for gamma in grid]
+    by_discount = [loss(P_hat, gamma) for gamma in grid]
     by_prior = [loss(mix(P_hat, uniform, alpha / (counts + alpha)), gamma_eval) for alpha in alphas]
     return PriorStudy(grid, alphas, np.stack(by_discount, 1), np.stack(by_prior, 1))

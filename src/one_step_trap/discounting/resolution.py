@@ -27,6 +27,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from one_step_trap.discounting.checks import (
+    check_at_least_zero,
+    check_callable,
+    check_choice,
+    check_gammas,
+    check_kind,
+    check_list,
+    check_positions,
+)
 from one_step_trap.discounting.variance import return_moments, reward_process
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
@@ -48,7 +57,7 @@ DEFAULT_GAMMAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999
 
 @dataclass(frozen=True)
 class MDPs:
-    """A batch of M finite MDPs with S states and A actions each."""
+    """A batch of M finite MDPs with S states and A actions each; build it with :func:`make_mdps`."""
 
     name: str
     P: FloatArray  # (M, S, A, S) transition probabilities
@@ -56,28 +65,36 @@ class MDPs:
     noise: float  # variance of a reward around its mean, the same everywhere
     decisions: IntArray  # the states at which the choice is judged
 
+    def __post_init__(self) -> None:
+        check_kind(self.name, str, "name")
+        P, R = check_transition_matrix(self.P), check_finite(self.R, "R")
+        if P.ndim != 4 or P.shape[1] != P.shape[3]:
+            raise BookError(f"P must have shape (mdps, states, actions, states), got {P.shape}")
+        if R.shape != P.shape[:3]:
+            raise BookError(f"R must have shape {P.shape[:3]} to fit P, got {R.shape}")
+        S, A = P.shape[1:3]
+        if A < 2:
+            raise BookError("a choice needs at least 2 actions")
+        decisions = np.unique(check_positions(self.decisions, "decisions", below=S))
+        if len(decisions) == 0 or np.ndim(self.decisions) > 1:
+            raise BookError(
+                f"decisions must be a list of at least one state, got shape {np.shape(self.decisions)}"
+            )
+        noise = check_at_least_zero(self.noise, "noise")
+        for name, value in (("P", P), ("R", R), ("noise", noise), ("decisions", decisions)):
+            object.__setattr__(self, name, value)
+
 
 def make_mdps(
     name: str, P: ArrayLike, R: ArrayLike, *, noise_sd: float = 0.0, decisions: ArrayLike = ()
 ) -> MDPs:
     """Return a checked batch from ``P`` (M, S, A, S) and ``R`` (M, S, A); without ``decisions`` every state
-    is judged.
+    is judged. ``decisions`` lists states, whole numbers; a mask of True and False is an error.
     """
     transitions, rewards = check_transition_matrix(P), check_finite(R, "R")
-    if transitions.ndim != 4 or transitions.shape[1] != transitions.shape[3]:
-        raise BookError(f"P must have shape (mdps, states, actions, states), got {transitions.shape}")
-    if rewards.shape != transitions.shape[:3]:
-        raise BookError(f"R must have shape {transitions.shape[:3]} to fit P, got {rewards.shape}")
-    S, A = transitions.shape[1:3]
-    if A < 2:
-        raise BookError("a choice needs at least 2 actions")
-    sd = check_real(noise_sd, "noise_sd")
-    if sd < 0:
-        raise BookError(f"noise_sd must be at least 0, got {sd:g}")
-    judged = np.unique(np.asarray(decisions, dtype=np.intp)) if np.size(decisions) else np.arange(S)
-    if judged.min() < 0 or judged.max() >= S:
-        raise BookError(f"decisions must be states from 0 to {S - 1}, got {judged.tolist()}")
-    return MDPs(name, transitions, rewards, sd**2, judged)
+    sd, S = check_at_least_zero(noise_sd, "noise_sd"), transitions.shape[-1]
+    judged = check_positions(decisions, "decisions", below=S)
+    return MDPs(name, transitions, rewards, sd**2, judged if judged.size else np.arange(S))
 
 
 # -- Families of MDPs ------------------------------------------------------------------------------
@@ -103,7 +120,8 @@ def mixing_mdps(
     check_rng(rng)
     M, S, A = check_count(n, "n"), check_count(states, "states"), check_count(actions, "actions", minimum=2)
     k = check_count(successors, "successors")
-    if stay == 1:
+    lazy = check_probability(stay, "stay")
+    if lazy == 1:
         raise BookError("stay must be below 1: a chain that never moves makes no choice matter later")
     if k > S:
         raise BookError(f"successors must not exceed states = {S}, got {k}")
@@ -111,7 +129,6 @@ def mixing_mdps(
     # The k largest of S independent uniforms pick a random subset of k successors.
     keep = rng.random((M, S, A, S)).argsort(-1).argsort(-1) >= S - k
     weights = np.where(keep, weights, 0.0)
-    lazy = check_probability(stay, "stay")
     P = (1 - lazy) * weights / weights.sum(-1, keepdims=True)
     P[:, np.arange(S), :, np.arange(S)] += lazy
     name = "mixing" if lazy == 0 else f"slow mixing (×{1 / (1 - lazy):g})"
@@ -171,6 +188,8 @@ def sparse_mdps(rng: np.random.Generator, n: int = 300, *, states: int = 20, noi
 
 def policy_kernel(mdps: MDPs, policy: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return P_π (M, S, S) and r_π (M, S) of a deterministic ``policy`` (M, S)."""
+    M, S, A = check_kind(mdps, MDPs, "mdps", made_by="make_mdps").R.shape
+    policy = check_positions(policy, "policy", below=A, shape=(M, S))
     P = np.take_along_axis(mdps.P, policy[:, :, None, None], 2)[:, :, 0]
     return P, np.take_along_axis(mdps.R, policy[:, :, None], 2)[:, :, 0]
 
@@ -190,8 +209,8 @@ def optimal_policies(mdps: MDPs, gamma: float, *, max_iterations: int = 1_000) -
     An action is replaced only by one better by more than 1e-10 of the largest value, so that rounding cannot
     make it cycle.
     """
-    policy: IntArray = mdps.R.argmax(-1)
-    for _ in range(max_iterations):
+    policy: IntArray = check_kind(mdps, MDPs, "mdps", made_by="make_mdps").R.argmax(-1)
+    for _ in range(check_count(max_iterations, "max_iterations")):
         _, Q = action_values(mdps, policy, gamma)
         held = np.take_along_axis(Q, policy[..., None], -1)[..., 0]
         better = Q.max(-1) > held + 1e-10 * max(1.0, float(np.abs(Q).max()))
@@ -234,6 +253,11 @@ def shared_noise_variances(
     """
     P, _ = policy_kernel(mdps, policy)
     V, _ = action_values(mdps, policy, gamma)
+    A, chosen = mdps.R.shape[2], (len(P), len(mdps.decisions))
+    first, second = (
+        check_positions(actions, name, below=A, shape=chosen)
+        for actions, name in ((first, "first"), (second, "second"))
+    )
     s, x = np.triu_indices(P.shape[-1], 1)
     gaps = V[:, s] - V[:, x]  # (M, pairs)
     K, u = _pair_step(P[:, s], P[:, x], gaps, gamma)
@@ -264,6 +288,11 @@ def overlaps(P1: FloatArray, P2: FloatArray) -> FloatArray:
     The row sends u to the first state whose cumulative probability exceeds u, so this is the length of the
     overlap of two intervals.
     """
+    P1, P2 = check_finite(P1, "P1"), check_finite(P2, "P2")
+    if P1.ndim == 0 or P1.shape != P2.shape or min(P1.min(initial=0), P2.min(initial=0)) < 0:
+        raise BookError(
+            f"P1 and P2 must be rows of probabilities of one shape, got shapes {P1.shape} and {P2.shape}"
+        )
     high1, high2 = np.cumsum(P1, -1)[..., :, None], np.cumsum(P2, -1)[..., None, :]
     low1, low2 = high1 - P1[..., :, None], high2 - P2[..., None, :]
     return np.asarray(np.clip(np.minimum(high1, high2) - np.maximum(low1, low2), 0.0, None))
@@ -303,18 +332,28 @@ class Resolution:
         1: ten times the horizon costs ten times the samples. 0: it costs nothing. Below 0: looking further is
         *cheaper*.
         """
-        i, j = (self._column(gamma) for gamma in (low, high))
+        check_rng(rng)
+        i, j = self._column(low, "low"), self._column(high, "high")
         if i == j:
             raise BookError("growth is measured between two different discounts")
+        check_choice(method, self.samples, "method (of those that were measured)")
         n = self.samples[method]
+        for gamma, column in ((self.gammas[i], n[:, i]), (self.gammas[j], n[:, j])):
+            if not (np.isfinite(column) & (column > 0)).all():
+                raise BookError(
+                    f"growth needs samples above 0 and finite: at gamma = {gamma:g} some MDPs have no noise or no gap"
+                )
         slopes = np.log(n[:, j] / n[:, i]) / np.log(self.horizon[j] / self.horizon[i])
         return bootstrap_interval(slopes, rng, statistic=np.median)
 
-    def _column(self, gamma: float) -> int:
+    def _column(self, gamma: float, name: str = "gamma") -> int:
         """Return where ``gamma`` is on the grid."""
+        gamma = check_real(gamma, name)
         found = np.flatnonzero(np.isclose(self.gammas, gamma, rtol=0, atol=1e-12))
         if len(found) == 0:
-            raise BookError(f"gamma = {gamma:g} is not on the grid of this result")
+            raise BookError(
+                f"{name} = {gamma:g} is not on the grid of this result: {', '.join(f'{g:g}' for g in self.gammas)}"
+            )
         return int(found[0])
 
     def summary(
@@ -322,8 +361,7 @@ class Resolution:
     ) -> Interval:
         """Return the median over MDPs of one quantity at one discount of the grid, with its 95% interval."""
         table = self._table()
-        if quantity not in table:
-            raise BookError(f"quantity must be among {', '.join(table)}, got {quantity!r}")
+        check_choice(quantity, table, "quantity")
         return _median(table[quantity][:, self._column(gamma)], rng)
 
     def _table(self) -> dict[str, FloatArray]:
@@ -338,6 +376,7 @@ class Resolution:
         Columns: family, gamma, horizon (steps), quantity (gap, sd, relative_sd, samples_<method>), median,
         low, high (95% bootstrap over MDPs), q25, q75, n (MDPs).
         """
+        check_rng(rng)
         rows: list[dict[str, Any]] = []
         for quantity, values in self._table().items():
             for gamma, horizon, column in zip(self.gammas, self.horizon, values.T, strict=True):
@@ -374,6 +413,8 @@ def samples_to_resolve(gap: ArrayLike, variance: ArrayLike, *, confidence: float
     rounded: n below 1 says that one return is more than enough. A gap of 0 gives infinity.
     """
     g, v = check_finite(gap, "gap"), check_finite(variance, "variance")
+    if len({g.shape, v.shape} - {()}) > 1:
+        raise BookError(f"gap and variance must have the same shape, got {g.shape} and {v.shape}")
     if (g < 0).any() or (v < 0).any():
         raise BookError("gap and variance must be at least 0")
     z = 1.0
@@ -406,12 +447,11 @@ def resolution(
     rollouts that share their random numbers. "bootstrapped" compares R + γV(S') with V known exactly: a
     sample of the advantage.
     """
-    unknown = set(methods) - set(get_args(Method))
-    if unknown:
-        raise BookError(
-            f"methods must be among {', '.join(get_args(Method))}, got {', '.join(sorted(map(str, unknown)))}"
-        )
-    grid = np.array([check_gamma(gamma) for gamma in np.atleast_1d(check_finite(gammas, "gammas"))])
+    check_kind(mdps, MDPs, "mdps", made_by="make_mdps")
+    check_callable(policy, "policy")
+    for method in check_list(methods, "methods"):
+        check_choice(method, get_args(Method), "every one of methods")
+    grid = check_gammas(gammas)
     M, G = len(mdps.P), len(grid)
     gap, sd, relative = np.empty((M, G)), np.empty((M, G)), np.empty((M, G))
     samples: dict[Method, FloatArray] = {method: np.empty((M, G)) for method in methods}

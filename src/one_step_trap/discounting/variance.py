@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.discounting.checks import check_at_least_zero, check_flag, check_gammas, check_kind
 from one_step_trap.errors import BookError
 from one_step_trap.validate import (
     FloatArray,
@@ -26,19 +27,37 @@ from one_step_trap.validate import (
     check_transition_matrix,
 )
 
+MAX_STEPS = 100_000  # a return of more steps is not simulated unless asked for: it would take minutes
+MAX_DRAWS = 10_000_000  # steps of all returns of the slow reference together: about ten seconds
+
 
 @dataclass(frozen=True)
 class RewardProcess:
     """A finite Markov reward process; the arrays may have leading batch axes (one process each).
 
     ``P`` (..., S, S) transition probabilities, ``R`` (..., S, S) mean reward of a transition, ``noise`` (...,
-    S, S) variance of the reward around that mean. Build it with :func:`reward_process`, which checks and
-    broadcasts.
+    S, S) variance of the reward around that mean. Build it with :func:`reward_process`, which also takes
+    rewards by state; all is checked in either way.
     """
 
     P: FloatArray
     R: FloatArray
     noise: FloatArray
+
+    def __post_init__(self) -> None:
+        P = check_transition_matrix(self.P)
+        if P.shape[-1] != P.shape[-2]:
+            raise BookError(f"P must be (..., states, states), got shape {P.shape}")
+        object.__setattr__(self, "P", P)
+        for name in ("R", "noise"):
+            array = check_finite(getattr(self, name), name)
+            if array.shape != P.shape:
+                raise BookError(
+                    f"{name} must have the shape of P, {P.shape}, got {array.shape}: use reward_process"
+                )
+            object.__setattr__(self, name, array)
+        if (self.noise < 0).any():
+            raise BookError(f"noise is a variance and must be at least 0, got {self.noise.min():g}")
 
 
 def reward_process(P: ArrayLike, R: ArrayLike, noise: ArrayLike = 0.0) -> RewardProcess:
@@ -51,8 +70,6 @@ def reward_process(P: ArrayLike, R: ArrayLike, noise: ArrayLike = 0.0) -> Reward
     transitions = check_transition_matrix(P)
     rewards = _per_transition(R, "R", transitions)
     variances = _per_transition(noise, "noise", transitions)
-    if (variances < 0).any():
-        raise BookError(f"noise is a variance and must be at least 0, got {variances.min():g}")
     return RewardProcess(transitions, rewards, variances)
 
 
@@ -100,7 +117,7 @@ def return_moments(process: RewardProcess, gamma: float) -> ReturnMoments:
     end). Source: Sobel 1982, Journal of Applied Probability 19(4).
     The derivation here is ours.
     """
-    gamma = check_gamma(gamma, episodic=True)
+    gamma = _check_process(process, gamma)
     P = _transient(process) if gamma == 1 else process.P
     eye = np.eye(P.shape[-1])
     r = (P * process.R).sum(-1)  # (..., S)
@@ -110,6 +127,12 @@ def return_moments(process: RewardProcess, gamma: float) -> ReturnMoments:
     return ReturnMoments(m, _solve(eye - gamma**2 * P, u), u)
 
 
+def _check_process(process: RewardProcess, gamma: float) -> float:
+    """Return the checked discount of a checked process."""
+    check_kind(process, RewardProcess, "process", made_by="reward_process")
+    return check_gamma(gamma, episodic=True)
+
+
 def _solve(A: FloatArray, b: FloatArray) -> FloatArray:
     """Solve A x = b for a batch of vectors b (..., S)."""
     return np.asarray(np.linalg.solve(A, b[..., None])[..., 0])
@@ -117,6 +140,7 @@ def _solve(A: FloatArray, b: FloatArray) -> FloatArray:
 
 def absorbing_states(process: RewardProcess) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which states, (..., S), hold for ever and pay exactly nothing: where an episode has ended."""
+    check_kind(process, RewardProcess, "process", made_by="reward_process")
     stays = np.diagonal(process.P, axis1=-2, axis2=-1) == 1
     pays = (process.P > 0) & ((process.R != 0) | (process.noise > 0))
     return np.asarray(stays & ~pays.any(-1))
@@ -125,16 +149,20 @@ def absorbing_states(process: RewardProcess) -> np.ndarray[Any, np.dtype[np.bool
 def _transient(process: RewardProcess) -> FloatArray:
     """Return P with the rows of absorbing states set to 0, or raise where an episode may never end."""
     end = absorbing_states(process)
-    P = np.where(end[..., None], 0.0, process.P)
-    # Which states can reach an end: squaring the "one step or none" relation ⌈log₂ S⌉ times covers all paths.
-    reaches = (process.P > 0) | np.eye(P.shape[-1], dtype=bool)
-    for _ in range(max(1, math.ceil(math.log2(P.shape[-1])))):
-        reaches = (reaches.astype(np.float64) @ reaches) > 0
-    if not (reaches & end[..., None, :]).any(-1).all():
+    if not (_reachable(process.P) & end[..., None, :]).any(-1).all():
         raise BookError(
             "gamma = 1 needs episodes that end: some state never reaches an absorbing state that pays 0"
         )
-    return np.asarray(P)
+    return np.where(end[..., None], 0.0, process.P)
+
+
+def _reachable(P: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return (..., S, S): whether the second state can be reached from the first, in no step or more."""
+    # Squaring the "one step or none" relation ⌈log₂ S⌉ times covers all paths.
+    reaches = (P > 0) | np.eye(P.shape[-1], dtype=bool)
+    for _ in range(max(1, math.ceil(math.log2(P.shape[-1])))):
+        reaches = (reaches.astype(np.float64) @ reaches) > 0
+    return np.asarray(reaches)
 
 
 def truncation_horizon(gamma: float, tolerance: float) -> int:
@@ -157,22 +185,22 @@ def sample_returns(
     n: int = 10_000,
     start: int = 0,
     tolerance: float = 1e-4,
-    max_steps: int = 1_000_000,
+    max_steps: int = MAX_STEPS,
 ) -> FloatArray:
     """Return ``n`` independent returns (n,) from state ``start``, with Gaussian reward noise.
 
-    With γ < 1 each is cut after :func:`truncation_horizon` steps; with γ = 1 it runs until the episode ends
-    (an error after ``max_steps``). All walks move together: per step one uniform and, if the process has
-    noise, one normal a walk.
+    With γ < 1 each is cut after :func:`truncation_horizon` steps; with γ = 1 it runs until the episode ends.
+    Either takes at most ``max_steps`` steps: more is an error, at once where it is plain that episodes do not
+    end before. All walks move together: per step one uniform and, if the process has noise, one normal a walk.
     """
     gamma, n, start = _check_simulation(process, gamma, rng, n, start)
-    limit = max_steps if gamma == 1 else truncation_horizon(gamma, tolerance)
+    limit = _check_length(process, gamma, start, tolerance, check_count(max_steps, "max_steps"))
     edges = np.cumsum(process.P, axis=1)  # (S, S): the walk moves to the first s' with u < edges[s, s']
     sd, end = np.sqrt(process.noise), absorbing_states(process)
     S = len(edges)
     s = np.full(n, start)  # (n,)
     G, weight = np.zeros(n), 1.0
-    for _ in range(limit):
+    for _ in range(int(min(limit, max_steps))):
         if end[s].all():
             return G
         u = rng.random(n)
@@ -185,9 +213,30 @@ def sample_returns(
         G += weight * reward
         weight *= gamma
         s = after
-    if gamma == 1:
-        raise BookError(f"episodes did not end within max_steps = {max_steps}")
+    if limit > max_steps and not end[s].all():
+        raise BookError(
+            f"episodes did not end within max_steps = {max_steps:,}; use a smaller gamma, or more max_steps"
+        )
     return G
+
+
+def _check_length(
+    process: RewardProcess, gamma: float, start: int, tolerance: float, max_steps: int
+) -> float:
+    """Return after how many steps a return is cut (at γ = 1 never), or raise where that cannot be waited for."""
+    limit = math.inf if gamma == 1 else truncation_horizon(gamma, tolerance)
+    met = _reachable(process.P)
+    may_end = np.asarray((met & absorbing_states(process)).any(-1))  # (S,): an end is within reach
+    if limit <= max_steps or may_end[met[start]].all():
+        return limit
+    if gamma == 1:
+        raise BookError(
+            f"gamma = 1 needs episodes that end: from state {start}, one may never reach an absorbing state that pays 0"
+        )
+    raise BookError(
+        f"gamma = {gamma:.12g} takes {limit:,} steps until its weight falls to tolerance = {tolerance:g}, more than "
+        f"max_steps = {max_steps:,}; use a smaller gamma, a larger tolerance, or more max_steps"
+    )
 
 
 def sample_returns_reference(
@@ -202,8 +251,12 @@ def sample_returns_reference(
     """Return what :func:`sample_returns` returns for γ < 1, one walk and one step at a time: slow, and easy
     to read.
     """
-    gamma, n, start = _check_simulation(process, gamma, rng, n, start)
+    gamma, n, start = _check_simulation(process, check_gamma(gamma), rng, n, start)
     steps = truncation_horizon(gamma, tolerance)
+    if n * steps > MAX_DRAWS:
+        raise BookError(
+            f"{n:,} returns of {steps:,} steps are too many one step at a time: {MAX_DRAWS:,} steps at most"
+        )
     noisy = bool(process.noise.any())
     draws = [(rng.random(n), rng.standard_normal(n) if noisy else np.zeros(n)) for _ in range(steps)]
     returns = np.zeros(n)
@@ -225,7 +278,7 @@ def _check_simulation(
 ) -> tuple[float, int, int]:
     """Return the checked discount, number of walks and start state."""
     check_rng(rng)
-    gamma = check_gamma(gamma, episodic=True)
+    gamma = _check_process(process, gamma)
     if process.P.ndim != 2:
         raise BookError(f"simulate one process at a time: P has shape {process.P.shape}")
     start = check_count(start, "start", minimum=0)
@@ -243,7 +296,7 @@ def iid_rewards(mean: float = 1.0, sd: float = 1.0) -> RewardProcess:
     Mean μ/(1-γ) and variance σ²/(1-γ²): the sd grows as the *root* of the horizon, and against the mean it
     falls as (σ/μ) √((1-γ)/(1+γ)).
     """
-    return reward_process([[1.0]], check_real(mean, "mean"), check_real(sd, "sd") ** 2)
+    return reward_process([[1.0]], check_real(mean, "mean"), check_at_least_zero(sd, "sd") ** 2)
 
 
 def frozen_rewards(mean: float = 1.0, sd: float = 1.0) -> RewardProcess:
@@ -251,7 +304,7 @@ def frozen_rewards(mean: float = 1.0, sd: float = 1.0) -> RewardProcess:
 
     Mean μ/(1-γ) and variance σ²/(1-γ)²: the sd grows as the horizon itself, the fastest that is possible.
     """
-    mean, sd = check_real(mean, "mean"), check_real(sd, "sd")
+    mean, sd = check_real(mean, "mean"), check_at_least_zero(sd, "sd")
     high, low = mean + sd, mean - sd
     P = [[0.0, 0.5, 0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     return reward_process(P, [[0.0, high, low], [0.0, high, 0.0], [0.0, 0.0, low]])
@@ -264,8 +317,8 @@ def cancelling_rewards(mean: float = 1.0, sd: float = 1.0, *, once: bool = False
     pairs follow each other for ever: variance σ² (1-γ)²/(1-γ⁴) = σ² (1-γ) / ((1+γ)(1+γ²)). Both *fall* to 0
     as γ nears 1.
     """
-    mean, sd = check_real(mean, "mean"), check_real(sd, "sd")
-    if once:
+    mean, sd = check_real(mean, "mean"), check_at_least_zero(sd, "sd")
+    if check_flag(once, "once"):
         P = [[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
         R = [[0.0, sd, -sd, 0.0], [0.0, 0.0, 0.0, -sd], [0.0, 0.0, 0.0, sd], [0.0] * 4]
         return reward_process(P, R)
@@ -292,6 +345,8 @@ class VarianceCurve:
         """Return the slope of ln sd against ln 1/(1-γ) between the two largest discounts: ½ for independent
         rewards.
         """
+        if not self.sd[-2:].all():
+            raise BookError(f"the return of {self.name} does not vary: an sd of 0 has no exponent")
         x, y = np.log(self.horizon), np.log(self.sd)
         return float((y[-1] - y[-2]) / (x[-1] - x[-2]))
 
@@ -300,9 +355,12 @@ def variance_curve(name: str, process: RewardProcess, gammas: ArrayLike) -> Vari
     """Return mean and sd of the return from state 0 at each of ``gammas`` (increasing, in [0, 1), at least
     two).
     """
-    grid = np.array([check_gamma(gamma) for gamma in np.atleast_1d(check_finite(gammas, "gammas"))])
+    check_kind(name, str, "name")
+    grid = check_gammas(gammas)
     if len(grid) < 2 or (np.diff(grid) <= 0).any():
         raise BookError("gammas must be at least two increasing discounts")
+    if check_kind(process, RewardProcess, "process", made_by="reward_process").P.ndim != 2:
+        raise BookError(f"a curve is of one process at a time: P has shape {process.P.shape}")
     moments = [return_moments(process, gamma) for gamma in grid]
     return VarianceCurve(
         name, grid, np.array([m.mean[0] for m in moments]), np.array([m.sd[0] for m in moments])

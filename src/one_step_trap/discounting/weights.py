@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_finite, check_gamma, check_real
+from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma, check_real
 
 
 def _check_steps(steps: ArrayLike, name: str = "steps") -> FloatArray:
@@ -130,10 +130,13 @@ def mass_within(gamma: float, steps: ArrayLike) -> FloatArray:
 def scientific(log10_value: float, digits: int = 2) -> str:
     """Return the number with this decimal logarithm in scientific notation, also beyond the range of a float.
 
-    ``scientific(-436.48)`` is "3.3e-437". Minus infinity gives "0".
+    ``scientific(-436.48)`` is "3.3e-437". Minus infinity gives "0". ``digits`` from 1 to 17, all that a float has.
     """
-    if log10_value == -math.inf:
+    if isinstance(log10_value, float) and log10_value == -math.inf:
         return "0"
+    log10_value, digits = check_real(log10_value, "log10_value"), check_count(digits, "digits")
+    if digits > 17:
+        raise BookError(f"digits must be at most 17, all that a float has, got {digits}")
     exponent = math.floor(log10_value)
     mantissa = f"{10 ** (log10_value - exponent):.{digits - 1}f}"
     if mantissa.startswith("10"):  # 9.99 rounds up into the next power
@@ -180,6 +183,8 @@ def describe(gamma: float, steps: Sequence[float] = ()) -> DiscountReport:
     """
     gamma = check_gamma(gamma)
     n = np.atleast_1d(_check_steps(steps))
+    if n.ndim != 1:
+        raise BookError(f"steps must be a list of numbers, got shape {n.shape}")
     return DiscountReport(
         gamma=gamma,
         effective_horizon=effective_horizon(gamma),

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from one_step_trap.discounting.checks import check_list
+from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
+from one_step_trap.validate import check_finite, check_real
 
 
 def plot_advantages(gammas: ArrayLike, curves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:
@@ -16,6 +19,18 @@ def plot_advantages(gammas: ArrayLike, curves: Mapping[str, tuple[ArrayLike, flo
     ``curves`` maps a name to (values at ``gammas``, Blackwell discount); the discount is marked on the line
     of 0.
     """
+    x = check_finite(gammas, "gammas")
+    if not isinstance(curves, Mapping) or not 1 <= len(curves) <= len(COLORS):
+        raise BookError(f"curves must map 1 to {len(COLORS)} names to (values, discount)")
+    for name, curve in curves.items():
+        if (
+            len(pair := check_list(curve, f"curve {name!r}")) != 2
+            or check_finite(pair[0], "values").shape != x.shape
+        ):
+            raise BookError(
+                f"curve {name!r} must be (values, discount), with a value at each of the {x.size} gammas"
+            )
+        check_real(pair[1], "the discount of a curve")
     figure, ax = new_figure(height=3.8)
     ax.axhline(0, color=INK, lw=0.8)
     for i, (name, (values, gamma)) in enumerate(curves.items()):

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_table
 from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
 
@@ -38,6 +39,11 @@ def success(
     in the colour of the curve). ``exact``: columns ``gamma``, ``delay``, ``probability``, drawn as lines
     behind the measured points (`seen_curve`).
     """
+    check_table(
+        table, ("task", "n_step", "gamma", "delay", "success", "low", "high"), "table (of success_table)"
+    )
+    if exact is not None:
+        check_table(exact, ("gamma", "delay", "probability"), "exact (of seen_curve)")
     if table[["task", "n_step"]].drop_duplicates().shape[0] != 1:
         raise BookError("one figure shows one task and one n_step: select them in the table first")
     figure, ax = new_figure(height=3.6)
@@ -86,6 +92,8 @@ def propagation(runs: pd.DataFrame, expected: pd.DataFrame) -> Figure:
     percentile). ``expected``: columns ``n_step``, ``delay``, ``episodes``,
     the exact expectation (lines, `expected_learning`).
     """
+    check_table(runs, ("task", "gamma", "n_step", "delay", "learned_at", "episodes"), "runs (of study)")
+    check_table(expected, ("n_step", "delay", "episodes"), "expected (of expected_learning)")
     if runs[["task", "gamma"]].drop_duplicates().shape[0] != 1:
         raise BookError("one figure shows one task and one gamma: select them in the runs first")
     figure, ax = new_figure(height=3.6)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_kinds, check_table
 from one_step_trap.discounting.episodes import Episodes
 from one_step_trap.figures import BLUE, GREY, INK, VERMILLION, legend_above, new_figure
 
@@ -27,6 +28,7 @@ def caps(table: pd.DataFrame, *, horizon: float | None = None) -> Figure:
     The area of a disc is the number of specs with that cap, written inside; specs without a cap stand at
     the right. ``horizon`` (steps) is drawn as a line, for example the effective horizon 1/(1-γ).
     """
+    check_table(table, ("family", "cap"), "table (of registry_table)")
     counts = table.groupby("family")["cap"].agg(["size", "count"]).sort_values("size")
     families = list(counts.index)
     figure, ax = new_figure(height=0.8 + 0.5 * len(families))
@@ -64,7 +66,7 @@ def lengths(played: Sequence[Episodes], *, horizon: float | None = None) -> Figu
     upright stroke is the cap (open where it is ours and the spec has none). On the right, the share of
     episodes that were cut off. ``horizon`` as in `caps`.
     """
-    order = sorted(played, key=lambda run: float(run.lengths.mean()))
+    order = sorted(check_kinds(played, Episodes, "played"), key=lambda run: float(run.lengths.mean()))
     figure, ax = new_figure(height=1.0 + 0.36 * len(order))
     for y, run in enumerate(order):
         low, high = np.quantile(run.lengths, [0.05, 0.95])

@@ -9,7 +9,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_table
 from one_step_trap.figures import BLUE, GREY, INK, MARKERS, VERMILLION, new_figure
+from one_step_trap.validate import check_positive
 
 
 def lengths(counts: pd.DataFrame, published: pd.DataFrame, *, target: int) -> Figure:
@@ -19,6 +21,9 @@ def lengths(counts: pd.DataFrame, published: pd.DataFrame, *, target: int) -> Fi
     line. The cross-stroke of a collection is its mean. The order of the rows is that of ``counts``, then of
     ``published``.
     """
+    check_table(counts, ("collection", "tokens"), "counts (of count_tokens)")
+    check_table(published, ("what", "tokens_low", "tokens_high"), "published (of published_tokens)")
+    check_positive(target, "target")
     names = list(dict.fromkeys(counts["collection"]))
     ranges = [str(what).split(":")[0] for what in published["what"]]
     figure, ax = new_figure(height=1.0 + 0.55 * (len(names) + len(ranges)))

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from one_step_trap.discounting.checks import check_kinds, check_table
 from one_step_trap.discounting.multiscale import Mixture, hyperbolic_weight
 from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
 
@@ -18,6 +19,7 @@ def plot_mixtures(mixtures: Sequence[Mixture], steps: ArrayLike) -> Figure:
 
     All mixtures share the ``k`` of the first; errors below 10⁻⁷ are not shown.
     """
+    mixtures = check_kinds(mixtures, Mixture, "mixtures", most=len(COLORS))
     figure, (top, bottom) = new_figure(2, 1, height=5.6, sharex=True)
     top.plot(steps, hyperbolic_weight(steps, mixtures[0].k), color=INK, lw=1, label="hyperbola, 1/(1+kn)")
     for i, mixture in enumerate(mixtures):
@@ -39,6 +41,7 @@ def plot_scales(frame: pd.DataFrame) -> Figure:
     """Return the error of every method against its number of steps, from :meth:`ScaleStudy.frame`: means
     with intervals.
     """
+    check_table(frame, ("method", "n_step", "error", "low", "high"), "frame (of ScaleStudy.frame)")
     figure, ax = new_figure(height=3.6)
     for i, (method, rows) in enumerate(frame.groupby("method", sort=False)):
         spread = [rows["error"] - rows["low"], rows["high"] - rows["error"]]

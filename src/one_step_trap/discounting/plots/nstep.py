@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from one_step_trap.discounting.checks import check_kind, check_list, check_table
 from one_step_trap.discounting.nstep import NStepResult
 from one_step_trap.errors import BookError
 from one_step_trap.figures import (
@@ -23,6 +24,7 @@ from one_step_trap.figures import (
     legend_over,
     new_figure,
 )
+from one_step_trap.validate import check_real
 
 
 def plot_errors(result: NStepResult, *, n_shown: Iterable[int] = (1, 2, 4, 8, 32, 512)) -> Figure:
@@ -49,7 +51,8 @@ def plot_errors(result: NStepResult, *, n_shown: Iterable[int] = (1, 2, 4, 8, 32
 
 def plot_bias_variance(result: NStepResult, *, alpha: float) -> Figure:
     """Return bias² and variance against n: on the left one α for every n, on the right each n's best α."""
-    if alpha not in result.alphas:
+    check_kind(result, NStepResult, "result", made_by="n_step_td")
+    if check_real(alpha, "alpha") not in result.alphas:
         raise BookError(f"alpha = {alpha} is not among the step sizes that were run")
     figure, axes = new_figure(1, 2, height=3.6, sharey=True)
     n_index, same = np.arange(len(result.n_steps)), result.alphas.index(alpha)
@@ -80,7 +83,10 @@ def plot_settings(table: pd.DataFrame, labels: Iterable[str]) -> Figure:
 
     Points with 95% intervals; a point at 0 means that this end is itself the best n, or acts like it.
     """
-    names = list(labels)
+    columns = [f"over_{end}{part}" for end in ("shortest", "longest") for part in ("", "_low", "_high")]
+    check_table(table, ["best_n", *columns], "table (of sweep)")
+    # A mapping (label -> setting) names its settings too.
+    names = check_list(list(labels) if isinstance(labels, Mapping) else labels, "labels")
     if len(names) != len(table) or not names:
         raise BookError(f"one label a setting is needed: got {len(names)} labels for {len(table)} settings")
     figure, ax = new_figure(height=1.3 + 0.36 * len(names))
@@ -103,7 +109,8 @@ def plot_settings(table: pd.DataFrame, labels: Iterable[str]) -> Figure:
 
 
 def _check_shown(result: NStepResult, n_shown: Iterable[int]) -> list[int]:
-    wanted = list(n_shown)
+    check_kind(result, NStepResult, "result", made_by="n_step_td")
+    wanted = check_list(n_shown, "n_shown")
     missing = [n for n in wanted if n not in result.n_steps]
     if missing or not 1 <= len(wanted) <= len(COLORS):
         raise BookError(

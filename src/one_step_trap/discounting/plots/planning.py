@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_kind
 from one_step_trap.discounting.planning import PlanningResult, Summary
 from one_step_trap.errors import BookError
 from one_step_trap.figures import (
@@ -22,9 +23,12 @@ from one_step_trap.figures import (
 
 def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
     """Return the mean planning loss against γ, a curve for each n, marked at its best γ with interval."""
+    sizes = _sizes(result)
+    if check_kind(summary, Summary, "summary", made_by="summarise").trajectories != sizes:
+        raise BookError(f"the summary is of data sets of {summary.trajectories}, the result of {sizes}")
     figure, ax = new_figure(height=3.8)
     gammas, loss = result.study.gammas, result.mean_loss()
-    for i, n in enumerate(_sizes(result)):
+    for i, n in enumerate(sizes):
         ax.plot(gammas, loss[i], color=COLORS[i], ls=DASHES[i], label=f"n = {n}")
         best, height = summary.best_gamma[i], loss[i].min()
         ax.errorbar(
@@ -48,6 +52,8 @@ def plot_loss(result: PlanningResult, summary: Summary) -> Figure:
 def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) -> Figure:
     """Return horizon and estimation loss, stacked, against γ, for two sizes n (by default the extremes)."""
     known = _sizes(result)
+    if sizes is not None and (not isinstance(sizes, tuple) or len(sizes) != 2):
+        raise BookError("sizes must be a pair (few, many) of numbers of trajectories")
     few, many = sizes or (known[0], known[-1])
     if few not in known or many not in known:
         raise BookError(f"sizes must be among the numbers of trajectories that were run, {known}")
@@ -72,9 +78,10 @@ def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) 
 
 def plot_distinct(result: PlanningResult) -> Figure:
     """Return how many different policies one MDP's data sets lead to, against γ, one curve for each n."""
+    sizes = _sizes(result)
     figure, ax = new_figure(height=3.4)
     distinct = result.distinct.mean(axis=0)
-    for i, n in enumerate(_sizes(result)):
+    for i, n in enumerate(sizes):
         style = {"color": COLORS[i], "ls": DASHES[i], "marker": MARKERS[i]}
         ax.plot(result.study.gammas, distinct[i], **style, ms=5, label=f"n = {n}")
     ax.set_xlabel("discount used for planning γ")
@@ -85,7 +92,7 @@ def plot_distinct(result: PlanningResult) -> Figure:
 
 
 def _sizes(result: PlanningResult) -> tuple[int, ...]:
-    sizes = result.study.trajectories
+    sizes = check_kind(result, PlanningResult, "result", made_by="run_study").study.trajectories
     if len(sizes) > len(COLORS):
         raise BookError(f"at most {len(COLORS)} sizes fit into one figure, got {len(sizes)}")
     return sizes

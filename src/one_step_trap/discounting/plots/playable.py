@@ -7,27 +7,36 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from one_step_trap.discounting.checks import check_list
 from one_step_trap.figures import BLUE, GREY, VERMILLION
-from one_step_trap.interactive import Slider, playable
+from one_step_trap.interactive import Slider, playable, scientific
 from one_step_trap.validate import check_count, check_gamma
+
+LOW, HIGH = 0.3, 4.0  # the slider's ends, log₁₀ of the effective horizon: about 2 and 10,000 steps
+
+
+def _in_steps(number: str) -> str:
+    """Return the Vega expression of a whole number of steps, with the singular where it is 1."""
+    return f"format({number}, ',.0f') + (round({number}) == 1 ? ' step' : ' steps')"
 
 
 def plot_discount_to_play_with(gamma: float, steps: Sequence[int] = (500, 1_000, 1_300)) -> str:
     """Return the weight γᵗ against t with a slider for γ, as HTML that needs no kernel and no network.
 
-    The slider moves log₁₀ of the effective horizon 1/(1-γ), from about 2 to 10,000 steps, because equal
-    steps of γ are very unequal steps of how far a value looks. ``steps`` are the distances whose remaining weight is shown.
+    The slider moves log₁₀ of the effective horizon 1/(1-γ), from about 2 to 10,000 steps, because equal steps of γ
+    are very unequal steps of how far a value looks. It begins at ``gamma``, or at the nearer end where ``gamma``
+    lies beyond. ``steps`` are the distances whose remaining weight is shown.
     """
-    start = math.log10(1 / (1 - check_gamma(gamma)))
-    steps = [check_count(step, "step") for step in steps]
+    start = min(max(math.log10(1 / (1 - check_gamma(gamma))), LOW), HIGH)
+    steps = [check_count(step, "step") for step in check_list(steps, "steps")]
     last = int(1.15 * max(steps))
     look = alt.param(name="look", value=start)
     g = alt.param(name="g", expr="1 - pow(10, -look)")
     texts = {
         "g_text": "format(g, look < 1.5 ? '.3f' : look < 2.5 ? '.4f' : '.5f')",
-        "horizon_text": "format(pow(10, look), ',.0f') + ' steps'",
-        "half_text": "format(ceil(log(0.5) / log(g) - 1e-9), ',.0f') + ' steps'",
-        **{f"left_{step}": f"format(pow(g, {step}), '.2~e')" for step in steps},
+        "horizon_text": _in_steps("pow(10, look)"),
+        "half_text": _in_steps("ceil(log(0.5) / log(g) - 1e-9)"),
+        **{f"left_{step}": scientific(f"({step} * log(g) / LN10)") for step in steps},
     }
     signals = [look, g, *(alt.param(name=name, expr=expr) for name, expr in texts.items())]
     x = alt.X("t:Q", title="steps ahead t", scale=alt.Scale(domain=[0, last], nice=False),
@@ -50,7 +59,7 @@ def plot_discount_to_play_with(gamma: float, steps: Sequence[int] = (500, 1_000,
         x="t:Q", text=alt.Text("t:Q", format=",d")
     )
     chart = (curve + lines + dots + labels).add_params(*signals).properties(width="container", height=230)
-    slider = Slider("look", 0.3, 4.0, 0.005, min(max(start, 0.3), 4.0), "Discount γ =", says="g_text")
+    slider = Slider("look", LOW, HIGH, 0.005, start, "Discount γ =", says="g_text")
     readings = {
         "effective horizon 1/(1-γ)": "horizon_text",
         "weight below one half after": "half_text",

@@ -12,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from one_step_trap.discounting.checks import check_kind, check_kinds
 from one_step_trap.discounting.resolution import Method, Resolution
+from one_step_trap.errors import BookError
 from one_step_trap.figures import BLUE, COLORS, DASHES, INK, MARKERS, VERMILLION, legend_above, new_figure
 
 HORIZON = "effective horizon 1/(1-γ) (steps)"
@@ -28,12 +30,13 @@ def plot_resolution(result: Resolution) -> Figure:
 
     Lines are medians over MDPs, bands the middle half of the MDPs.
     """
+    samples = _independent(check_kind(result, Resolution, "result", made_by="resolution"))
     figure, (top, bottom) = new_figure(2, 1, height=5.4, sharex=True)
     _line(top, result.horizon, result.sd, 1, "noise: sd of the return", VERMILLION)
     _line(top, result.horizon, result.gap, 0, "gap: best minus second-best action", BLUE)
     top.set(xscale="log", yscale="log", ylabel="rewards")
     legend_above(top, ncols=1)
-    _line(bottom, result.horizon, result.samples["independent"], 2, None, COLORS[2])
+    _line(bottom, result.horizon, samples, 2, None, COLORS[2])
     bottom.set(xscale="log", yscale="log", xlabel=HORIZON, ylabel="returns per action\nto tell them apart")
     for ax in (top, bottom):
         ax.grid(which="minor", visible=False)
@@ -44,9 +47,10 @@ def plot_samples(results: Sequence[Resolution]) -> Figure:
     """Return the samples needed against the horizon, one line a family of MDPs: where the claim holds and
     where not.
     """
+    shown = [(r, _independent(r)) for r in check_kinds(results, Resolution, "results", most=len(COLORS))]
     figure, ax = new_figure(height=3.8)
-    for i, result in enumerate(results):
-        _line(ax, result.horizon, result.samples["independent"], i, result.name, COLORS[i])
+    for i, (result, samples) in enumerate(shown):
+        _line(ax, result.horizon, samples, i, result.name, COLORS[i])
     ax.set(xscale="log", yscale="log", xlabel=HORIZON, ylabel="returns per action\nto tell them apart")
     ax.grid(which="minor", visible=False)
     ax.axhline(1, color=INK, lw=0.8)
@@ -58,6 +62,7 @@ def plot_methods(result: Resolution) -> Figure:
     """Return the samples needed against the horizon, one line a way of comparing two actions in the same
     MDPs.
     """
+    check_kind(result, Resolution, "result", made_by="resolution")
     figure, ax = new_figure(height=3.8)
     for i, (method, samples) in enumerate(result.samples.items()):
         _line(ax, result.horizon, samples, i, METHOD_NAMES[method], COLORS[i])
@@ -65,6 +70,15 @@ def plot_methods(result: Resolution) -> Figure:
     ax.grid(which="minor", visible=False)
     legend_above(ax, ncols=1)
     return figure
+
+
+def _independent(result: Resolution) -> NDArray[Any]:
+    """Return the samples needed with separate rollouts, (M, G), or raise where they were not measured."""
+    if "independent" not in result.samples:
+        raise BookError(
+            f"{result.name}: the figure shows separate rollouts; add 'independent' to resolution's methods"
+        )
+    return result.samples["independent"]
 
 
 def _line(

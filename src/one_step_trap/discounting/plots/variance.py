@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_kinds
 from one_step_trap.discounting.variance import VarianceCurve
+from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, MARKERS, legend_above, new_figure
+from one_step_trap.validate import check_finite
 
 
 def plot_variance(
@@ -21,11 +23,16 @@ def plot_variance(
     ``simulated`` maps the name of a curve to (gamma, sd, low, high): Monte Carlo estimates with their
     intervals, drawn as markers.
     """
+    curves = check_kinds(curves, VarianceCurve, "curves", most=len(COLORS))
+    if simulated is not None and not isinstance(simulated, Mapping):
+        raise BookError("simulated must map the name of a curve to a list of (gamma, sd, low, high)")
     figure, ax = new_figure(height=3.5)
     for i, curve in enumerate(curves):
         ax.plot(curve.horizon, curve.sd, color=COLORS[i], ls=DASHES[i], label=curve.name)
-        points = np.array((simulated or {}).get(curve.name, []))
+        points = check_finite((simulated or {}).get(curve.name, []), "simulated")
         if len(points):
+            if points.ndim != 2 or points.shape[1] != 4:
+                raise BookError(f"simulated[{curve.name!r}] must be a list of (gamma, sd, low, high)")
             gamma, sd, low, high = points.T
             ax.errorbar(
                 1 / (1 - gamma),

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from one_step_trap.discounting.checks import check_kinds
 from one_step_trap.discounting.weights import DiscountReport
+from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, GREY, INK, new_figure
+from one_step_trap.validate import check_positive
 
 
 def plot_weights(
@@ -18,10 +21,17 @@ def plot_weights(
     ``tasks`` maps a label to a length in steps, drawn as an upright line and named above it; ``floor`` is the
     least weight shown.
     """
+    reports = check_kinds(reports, DiscountReport, "reports", most=len(COLORS))
+    if check_positive(floor, "floor") >= 1:
+        raise BookError(f"floor must be below 1, the weight of a reward at hand, got {floor:g}")
+    if tasks is not None and not isinstance(tasks, Mapping):
+        raise BookError("tasks must map a label to a length in steps")
+    for steps in (tasks or {}).values():
+        check_positive(steps, "the length of a task")
     figure, ax = new_figure(height=4.2)
     for i, report in enumerate(reports):
         label = f"γ = {report.gamma:.6g}"
-        ax.plot(report.steps, report.weight_left, color=COLORS[i % 6], ls=DASHES[i % 6], label=label)
+        ax.plot(report.steps, report.weight_left, color=COLORS[i], ls=DASHES[i], label=label)
     ax.set(xscale="log", yscale="log", ylim=(floor, 1.4))
     ax.set(xlabel="distance of the reward (steps)", ylabel="weight left, γⁿ")
     ax.grid(which="minor", visible=False)
