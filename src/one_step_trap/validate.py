@@ -14,11 +14,20 @@ from one_step_trap.errors import BookError
 FloatArray = NDArray[np.float64]
 
 
+def shown(value: Any) -> str:
+    """Return a value as an error message shows it: on one line, and not long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def check_real(value: Any, name: str) -> float:
     """Return ``value`` as a finite float; strings, booleans, NaN and infinities are errors."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
-        raise BookError(f"{name} must be a number, got {value!r}")
-    number = float(value)
+        raise BookError(f"{name} must be a number, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise BookError(f"{name} is too large a number: floats end at 1.8e308") from None
     if not math.isfinite(number):
         raise BookError(f"{name} must be a finite number, got {number}")
     return number
@@ -65,8 +74,12 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
 def check_finite(array: ArrayLike, name: str) -> FloatArray:
     """Return the array as float64; a NaN or an infinity in it is an error."""
     try:
+        if np.iscomplexobj(array):  # NumPy would drop the imaginary part with a warning
+            raise BookError(f"{name} must be an array of real numbers, got complex ones")
         result = np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError) as error:
+        if isinstance(error, BookError):
+            raise
         raise BookError(f"{name} must be an array of numbers: {error}") from None
     if not np.isfinite(result).all():
         raise BookError(f"{name} holds NaN or infinite values")
@@ -83,6 +96,8 @@ def check_transition_matrix(P: ArrayLike, name: str = "P", *, atol: float = 1e-8
         raise BookError(f"{name} must be a matrix of shape (states, states), got shape {result.shape}")
     if result.shape[-1] not in result.shape[:-1]:
         raise BookError(f"{name} must map states to the same states, got shape {result.shape}")
+    if not result.size:
+        raise BookError(f"{name} must have at least one state, got shape {result.shape}")
     if (result < 0).any():
         raise BookError(f"{name} has a negative probability ({result.min():g})")
     sums = result.sum(axis=-1)
@@ -97,6 +112,6 @@ def check_rng(rng: Any) -> np.random.Generator:
     """Return ``rng`` if it is a Generator: seeds are explicit in this library, never global."""
     if not isinstance(rng, np.random.Generator):
         raise BookError(
-            f"rng must be a numpy.random.Generator, for example np.random.default_rng(0), got {rng!r}"
+            f"rng must be a numpy.random.Generator, for example np.random.default_rng(0), got {shown(rng)}"
         )
     return rng

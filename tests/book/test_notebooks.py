@@ -20,6 +20,7 @@ pytestmark = pytest.mark.book
 
 # Parameters that make a chapter quick: fewer repetitions, shorter runs. What is not named keeps its default.
 QUICK: dict[str, dict[str, object]] = {
+    "01-one-step-trap": {"random_chains": 100, "instances": 10_000, "mdps": 20, "transitions": 1_000},
     "02-discounting": {
         **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
         **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
@@ -28,11 +29,21 @@ QUICK: dict[str, dict[str, object]] = {
 
 # Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
 OTHER: dict[str, dict[str, object]] = {
+    "01-one-step-trap": {"eps": 0.01, "seed": 1, "env": "Acrobot-v1", "unroll_steps": 2},
     "02-discounting": {"gamma": 0.95, "seed": 1},
 }
 
 # Values of claims with quick parameters: exact ones to rounding, estimates within what repetitions move them.
 EXPECTED: dict[str, dict[str, object]] = {
+    "01-one-step-trap": {
+        "trap-perfect": pytest.approx(0, abs=1e-11),
+        "trap-compound": 3,
+        "trap-bounds": 0,
+        "trap-affordable": pytest.approx(0.0486, abs=1e-3),
+        "trap-misspecified": pytest.approx(0.0138, abs=2e-3),
+        "trap-exponential": pytest.approx(3, abs=1e-6),
+        "trap-imitation": pytest.approx(1.91, abs=0.02),
+    },
     "02-discounting": {
         "disc-500": pytest.approx(0.99**500, rel=1e-12),
         "disc-gym": pytest.approx(13 / 27),  # the registry of the pinned Gymnasium
@@ -49,6 +60,13 @@ EXPECTED: dict[str, dict[str, object]] = {
 
 # The verdicts that follow from them.
 VERDICTS = {
+    "01-one-step-trap": {
+        **dict.fromkeys(
+            ("trap-perfect", "trap-compound", "trap-affordable", "trap-exponential"), "holds when"
+        ),
+        **dict.fromkeys(("trap-misspecified", "trap-imitation", "trap-real"), "holds when"),
+        "trap-bounds": "holds",
+    },
     "02-discounting": {
         **dict.fromkeys(("disc-500", "disc-planning", "disc-regulariser"), "holds"),
         **dict.fromkeys(("disc-gym", "disc-essay", "disc-variance", "disc-nstep"), "holds when"),
@@ -58,6 +76,14 @@ VERDICTS = {
 
 # Texts that the prose shows, with quick parameters.
 TEXTS: dict[str, dict[str, str]] = {
+    "01-one-step-trap": {
+        "lost-32": "25",
+        "lost-64": "53",
+        "leak-value": "50.25",
+        "k-star": "230",
+        "walk-limit": "0.752",
+        "identical": "1,000",
+    },
     "02-discounting": {
         "disc-500.value": "0.00657",
         "left-500": "6.57e-3",
@@ -74,13 +100,20 @@ TEXTS: dict[str, dict[str, str]] = {
 
 # Parameters that cannot be right, and the one line that says so.
 WRONG = [
-    ({"gama": 0.95}, "unknown parameter 'gama'; did you mean 'gamma'"),
-    ({"gamma": 1.2}, "gamma must lie in [0, 1], got 1.2"),
-    ({"gamma": math.nan}, "gamma must be a finite number, got nan"),
-    ({"gamma": 1}, "gamma = 1 is defined only where episodes end"),
-    ({"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
-    ({"horizon": 0}, "horizon must be at least 1, got 0"),
-    ({"seed": -1}, "seed must be at least 0, got -1"),
+    ("01-one-step-trap", {"chains": 200}, "unknown parameter 'chains'; did you mean 'random_chains'"),
+    ("01-one-step-trap", {"eps": 0.3}, "eps must be one part in a whole number from 10 to 10⁶"),
+    ("01-one-step-trap", {"eps": 0.0007}, "eps must be one part in a whole number from 10 to 10⁶"),
+    ("01-one-step-trap", {"unroll_steps": 0}, "unroll_steps must be at least 1, got 0"),
+    ("01-one-step-trap", {"env": "Pendulum-v9"}, "unknown environment 'Pendulum-v9': did you mean"),
+    ("01-one-step-trap", {"env": "FrozenLake-v1"}, "FrozenLake-v1 has observations of type Discrete"),
+    ("01-one-step-trap", {"random_chains": 50}, "random_chains must be at least 100, got 50"),
+    ("02-discounting", {"gama": 0.95}, "unknown parameter 'gama'; did you mean 'gamma'"),
+    ("02-discounting", {"gamma": 1.2}, "gamma must lie in [0, 1], got 1.2"),
+    ("02-discounting", {"gamma": math.nan}, "gamma must be a finite number, got nan"),
+    ("02-discounting", {"gamma": 1}, "gamma = 1 is defined only where episodes end"),
+    ("02-discounting", {"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
+    ("02-discounting", {"horizon": 0}, "horizon must be at least 1, got 0"),
+    ("02-discounting", {"seed": -1}, "seed must be at least 0, got -1"),
 ]
 
 
@@ -203,12 +236,12 @@ def test_a_reader_may_choose_other_settings(chapter, run_quickly, tmp_path):
     assert other.names == first.names
 
 
-@pytest.mark.parametrize(("parameters", "message"), WRONG, ids=lambda value: str(value)[:24])
-def test_parameters_that_cannot_be_right_are_one_clear_error(chapter, parameters, message, tmp_path):
+@pytest.mark.parametrize(("notebook", "parameters", "message"), WRONG, ids=lambda value: str(value)[:24])
+def test_parameters_that_cannot_be_right_are_one_clear_error(notebook, parameters, message, tmp_path):
     """However the notebook is run; here by papermill itself, which would go on with an unknown name."""
     with pytest.raises(PapermillExecutionError) as caught:
         papermill.execute_notebook(
-            str(ROOT / "chapters" / f"{chapter}.ipynb"),
+            str(ROOT / "chapters" / f"{notebook}.ipynb"),
             str(tmp_path / "out.ipynb"),
             parameters=parameters,
             kernel_name="python3",

@@ -259,3 +259,14 @@ def test_steps_until():
 def test_bad_input(call, message):
     with pytest.raises(BookError, match=message):
         call()
+
+
+@pytest.mark.parametrize("P", [np.zeros((0, 0)), np.eye(2) + 0j, np.ones((2, 3)) / 3])
+def test_empty_and_complex_matrices_are_told(P):
+    with pytest.raises(BookError, match=r"at least one state|real numbers|same states"):
+        c.n_step_error(P, P)
+
+
+def test_the_reference_wants_two_matrices_of_one_size():
+    with pytest.raises(BookError, match="of the same size"):
+        c.n_step_error_reference(np.eye(2), np.eye(3), [1])

@@ -288,3 +288,16 @@ def test_plots(ditch):
 def test_bad_input(call, message):
     with pytest.raises(BookError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: im.horizon_exponent([1, 2], np.ones((3, 2)), np.random.default_rng(0), resamples=0),
+        lambda: im.verdict(2.0, 1.0),
+        lambda: im.play_cartpole(None, 1, 1, 5, 0),
+    ],
+)
+def test_small_functions_check_their_input_too(call):
+    with pytest.raises(BookError):
+        call()

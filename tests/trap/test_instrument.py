@@ -279,3 +279,18 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path):
             write({"a": "1", "b": "2"})
     assert os.listdir(tmp_path) == ["b"]
     assert (tmp_path / "b").read_text() == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unroll": 5}, "unroll must be a list"),
+        ({"evaluate": "nope"}, "policy must be"),
+        ({"policy": "no"}, "policy must"),
+    ],
+)
+def test_wrong_settings_are_told_before_any_data_are_collected(options, message):
+    said = []
+    with pytest.raises(BookError, match=message):
+        ins.measure_trap("CartPole-v1", progress=said.append, **options)
+    assert not said

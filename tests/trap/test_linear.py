@@ -151,3 +151,21 @@ def test_plot():
     a = np.linspace(0.4, 0.95, 5)
     figure = plot_linear_ratio(table, {2: (a, [lin.scalar_ratio(x, 2) for x in a])})
     assert len(figure.axes[0].get_legend().get_texts()) == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lin.linear_system(np.zeros((0, 0))),
+        lambda: lin.simulate(lin.linear_system(0.5), 10, []),
+        lambda: lin.simulate(lin.linear_system(0.5), 10, 3),
+        lambda: lin.simulate_reference(lin.linear_system(0.5), -1, np.random.default_rng(0)),
+        lambda: lin.simulate_reference(None, 10, np.random.default_rng(0)),
+        lambda: lin.fit(np.zeros(5), 1),
+        lambda: lin.fit(np.zeros((5, 1)), 5),
+        lambda: lin.fit(np.full((5, 1), np.nan), 1),
+    ],
+)
+def test_small_functions_check_their_input_too(call):
+    with pytest.raises(BookError):
+        call()

@@ -313,3 +313,8 @@ def test_figures():
         ax = plots.plot_table_losses(r, log=log).axes[0]
         assert len(ax.get_legend().get_texts()) == 6
         assert "value lost" in ax.get_ylabel()
+
+
+def test_a_kind_is_a_word():
+    with pytest.raises(BookError, match="kind must be one of"):
+        la.plan_in_tables(kind=["counted"])

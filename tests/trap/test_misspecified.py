@@ -253,3 +253,23 @@ def test_plots(headline, dial):
     assert "bias" in plot_crossover(dial).axes[0].get_xlabel()
     with pytest.raises(BookError, match="no rows"):
         plot_learning_curves({"ring": (well, 7)})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: m.fit([0, 1, 2], 2, 1),
+        lambda: m.fit([0, 1, 1], 2, 3),
+        lambda: m.fit("x", 2, 1),
+        lambda: m.fit([0, 1, 1], 0, 1),
+        lambda: m.fit([0, 1, 1], 2, 0),
+        lambda: m.sample_stream_reference(m.ring(), -1, np.random.default_rng(0)),
+        lambda: m.sample_stream_reference(m.ring(), 10, 0),
+        lambda: m.ratio_interval([1.0, 2], [1.0, 2], np.random.default_rng(0), resamples=0),
+        lambda: m.crossover("x", 5, np.random.default_rng(0)),
+        lambda: m.verdict(0.9, 1.1),
+    ],
+)
+def test_small_functions_check_their_input_too(call):
+    with pytest.raises(BookError):
+        call()

@@ -443,3 +443,8 @@ STARTS = PENDULUM.start(rng(), 2)
 def test_bad_input(call, message):
     with pytest.raises(BookError, match=message):
         call()
+
+
+def test_a_curve_wants_a_planner():
+    with pytest.raises(BookError, match="planner must be a Planner"):
+        mpc.value_by_horizon(sim.Pendulum(), sim.Pendulum(), np.zeros((1, 2)), 0, horizons=(1,), planner="x")

@@ -312,3 +312,10 @@ def test_bad_input(call, message):
     with pytest.raises(BookError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-1, "yes", None])
+def test_probabilistic_is_a_yes_or_a_no(value):
+    data = trajectories("mine", [np.arange(6.0)[:, None]], [np.zeros((5, 1))])
+    with pytest.raises(BookError, match="probabilistic must be True or False"):
+        n.train(data, n.Training(updates=1), seed=0, probabilistic=value)

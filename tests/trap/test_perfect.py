@@ -135,3 +135,9 @@ def test_plots():
     figure = plots.plot_lost(study)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["one step a digit", "doubling", "logistic"]
+
+
+@pytest.mark.parametrize("dtype", ["int8", ["float32"], None])
+def test_an_unknown_type_of_number_is_told(dtype):
+    with pytest.raises(BookError, match="dtype must be one of"):
+        p.precision_bits(dtype)

@@ -214,3 +214,8 @@ def test_plots(tiny):
     assert plots.plot_one_step(tiny).axes[0].get_xlabel() == "error of one step (sd)"
     with pytest.raises(BookError, match="subjects must be some of"):
         plots.plot_steps(tiny, subjects=["magic"])
+
+
+def test_a_linear_model_wants_trajectories():
+    with pytest.raises(BookError, match="data must be Trajectories"):
+        real.fit_linear(np.zeros((3, 2)))

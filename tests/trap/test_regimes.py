@@ -213,3 +213,18 @@ def test_plots():
     assert len(plots.plot_metrics(curves[2].curve).axes[0].get_lines()) == 3
     assert len(plots.plot_metrics(curves[3].curve).axes[0].get_lines()) == 2  # KL is infinite
     assert plots.plot_size(r.fading_by_size(rng, states=(5, 10), chains=5)).axes
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: r.measure("leak"),
+        lambda: r.regime_table([]),
+        lambda: r.regime_table("leak"),
+        lambda: r.regime_table(3),
+        lambda: r.compounding_verdict([r.measure(r.leak(0.1))], None, np.random.default_rng(0)),
+    ],
+)
+def test_what_is_no_regime_is_told(call):
+    with pytest.raises(BookError, match="must be"):
+        call()

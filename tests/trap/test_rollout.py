@@ -558,3 +558,20 @@ def test_plots():
         plots.plot_dimensions(error, ["a"])
     with pytest.raises(BookError, match="nothing to draw"):
         plots.plot_rollout({})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: r.open_loop(None, np.zeros((1, 1)), np.zeros((1, 2, 1))),
+        lambda: r.median_of_steps("x", 10),
+        lambda: r.median_of_steps(3.0, 10),
+        lambda: r.median_of_steps([1, 2, 3], 10, confidence=1.0),
+        lambda: r.first_at_least("x"),
+        lambda: r.first_at_least([1.0], math.nan),
+        lambda: r.steps_to_one_sd(3),
+    ],
+)
+def test_small_functions_check_their_input_too(call):
+    with pytest.raises(BookError):
+        call()

@@ -23,6 +23,7 @@ class Toy(gymnasium.Env):
         }.get(kind, box)
         self.action_space = {
             "multi": gymnasium.spaces.MultiDiscrete([2, 2]),
+            "whole": gymnasium.spaces.Box(-3, 3, (1,), np.int64),
             "late": gymnasium.spaces.Discrete(3, start=5),
             "free": gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64),
         }.get(kind, gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64))
@@ -34,13 +35,15 @@ class Toy(gymnasium.Env):
 
     def step(self, action):
         self.t += 1
+        if self.kind == "crash" and self.t == 3:
+            raise RuntimeError("the simulator gave up\nand says more")
         seen = np.array([float(self.t), np.sum(action, dtype=float)])
         if self.kind == "broken" and self.t == 3:
             seen[0] = np.nan
         return seen, 0.0, self.kind == "short" and self.t == 2, False, {}
 
 
-for name in ("plain", "dict", "tuple", "image", "multi", "late", "free", "broken", "short"):
+for name in ("plain", "dict", "tuple", "image", "multi", "late", "free", "broken", "short", "crash", "whole"):
     gymnasium.register(f"Toy-{name}-v0", Toy, kwargs={"kind": name})
 
 
@@ -307,3 +310,42 @@ def test_bad_input(call, message):
     with pytest.raises(BookError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+class Bare(gymnasium.Env):
+    """Has no spaces."""
+
+
+gymnasium.register("Toy-bare-v0", Bare)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: w.collect("Toy-crash-v0", 50, 0),
+            r"Toy-crash-v0 failed \(RuntimeError\): the simulator gave up$",
+        ),
+        (lambda: w.check_env("Toy-bare-v0"), r"Toy-bare-v0 failed \(AttributeError\)"),
+        (lambda: w.check_env("Toy-whole-v0"), "Box of int64"),
+        (lambda: w.random_policy("CartPole-v1"), "spaces must be the Spaces that check_env returns"),
+        (lambda: w.held_random(None), "spaces must be"),
+        (lambda: w.scripted("CartPole-v1"), "spaces must be"),
+        (lambda: w.trajectories("mine", 3, [np.zeros((1, 1))]), "observations must be a list"),
+        (
+            lambda: w.trajectories("mine", [np.zeros((2, 1))], [np.zeros((1, 1))], True),
+            "terminated must be a list",
+        ),
+        (lambda: w.collect("CartPole-v1", 20, 0).observe(1), "dimensions must be a list"),
+    ],
+)
+def test_foreign_code_and_wrong_types_are_one_line(call, message):
+    with pytest.raises(BookError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_the_cause_of_a_crash_is_kept():
+    with pytest.raises(BookError) as error:
+        w.collect("Toy-crash-v0", 50, 0)
+    assert isinstance(error.value.__cause__, RuntimeError)

@@ -163,6 +163,8 @@ def n_step_error_reference(
 ) -> ErrorCurve:
     """Return what `n_step_error` returns for one pair of chains, by stepping both models one step at a time."""
     P, P_hat, grid = check_transition_matrix(P), check_transition_matrix(P_hat, "P_hat"), check_steps(steps)
+    if P.ndim != 2 or P.shape != P_hat.shape:
+        raise BookError(f"P and P_hat must be (S, S), of the same size, got {P.shape} and {P_hat.shape}")
     S = len(P)
     mu, x = _check_start(start, S), _check_positions(positions, S)
     covered = bool((P_hat[P > 0] > 0).all())

@@ -144,6 +144,7 @@ def horizon_exponent(
         raise BookError("horizons must be at least two increasing numbers above 0")
     if J.ndim != 2 or J.shape[1] != len(T) or len(J) < 2 or J.min() < 0:
         raise BookError(f"costs must have shape (learners, {len(T)}), at least 2 learners, none below 0")
+    resamples = check_count(resamples, "resamples")
     pick = check_rng(rng).integers(len(J), size=(resamples, len(J)))
     means = np.vstack([J.mean(0), J[pick].mean(1)])  # (1 + resamples, H): the first row is the estimate
     if (means <= 0).any():
@@ -480,6 +481,10 @@ def play_cartpole(policy: GymPolicy, learners: int, episodes: int, T: int, seed:
     the pole falls or after T steps. Start states come from ``seed``.
     """
     learners, episodes = check_count(learners, "learners"), check_count(episodes, "episodes")
+    if not callable(policy):
+        raise BookError(
+            "policy must be callable: observations (learners, episodes, 4) -> actions (learners, episodes)"
+        )
     T, seed, count = check_count(T, "T"), check_count(seed, "seed", minimum=0), learners * episodes
     env = gymnasium.make_vec(
         "CartPole-v1", num_envs=count, vectorization_mode="vector_entry_point", max_episode_steps=T
@@ -775,6 +780,10 @@ def _check_runs(runs: pd.DataFrame) -> None:
 
 def verdict(ditch: Interval, free: Interval) -> str:
     """Return the verdict on "errs quadratically" by the rule of this module, from the two slopes."""
+    if not (isinstance(ditch, Interval) and isinstance(free, Interval)):
+        raise BookError(
+            "a verdict needs two intervals: of the slopes of the road with and without a way back"
+        )
     if ditch.low > 1.5 and free.high < 1.5:
         return "holds when"
     if ditch.low > 1.5 and free.low > 1.5:

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from one_step_trap.trap.rollout import (
     typical_curve,
 )
 from one_step_trap.trap.twins import NUDGE, Twins, twins
-from one_step_trap.trap.worlds import OPEN_END, Spaces, Trajectories, check_env, collect
+from one_step_trap.trap.worlds import OPEN_END, Spaces, Trajectories, check_env, collect, make_policy
 from one_step_trap.validate import FloatArray, check_count
 
 MIN_TRANSITIONS = 100
@@ -240,6 +240,8 @@ def measure_trap(
 
     Errors: `BookError`, before anything is trained, for an environment or settings that cannot work.
     """
+    if not isinstance(unroll, Iterable):
+        raise BookError(f"unroll must be a list of numbers of steps, such as (1, 5), got {unroll!r}")
     unroll = list(dict.fromkeys(check_count(k, "unroll") for k in unroll))
     if not unroll:
         raise BookError("unroll needs at least one number of steps to train through")
@@ -252,6 +254,8 @@ def measure_trap(
     training = replace(TRAINING, updates=check_count(updates, "updates"))
     wanted = None if depth is None else check_count(depth, "depth")
     spaces, evaluate, say = check_env(env_id), policy if evaluate is None else evaluate, progress or _silent
+    for name in (policy, evaluate):
+        make_policy(name, spaces)  # an error if there is none of that name
     seeds = tuple(range(seed, seed + repeats))
     say(f"collecting {transitions:,} transitions of {env_id}")
     data = [_collect(spaces, s, transitions, wanted, policy, evaluate) for s in seeds]

@@ -57,7 +57,7 @@ def linear_system(A: Any, C: Any = None, noise: Any = None) -> LinearSystem:
     symmetric and positive definite, or a number times the identity.
     """
     A = np.atleast_2d(check_finite(A, "A"))
-    if A.ndim != 2 or A.shape[0] != A.shape[1]:
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or not A.size:
         raise BookError(f"A must be a square matrix, got shape {A.shape}")
     radius = np.abs(np.linalg.eigvals(A)).max()
     if radius >= 1 - 1e-9:
@@ -198,7 +198,9 @@ def simulate(system: LinearSystem, transitions: int, rngs: Sequence[np.random.Ge
     All streams move together; the i-th depends on the i-th generator only.
     """
     transitions, D = check_count(transitions, "transitions"), len(_checked(system).A)
-    rngs = [check_rng(rng) for rng in rngs]
+    rngs = [check_rng(rng) for rng in rngs] if isinstance(rngs, Sequence) else []
+    if not rngs:
+        raise BookError("rngs must be a list of one or more numpy.random.Generators, one a stream")
     if len(rngs) * (transitions + 1) * D > MAX_NUMBERS:
         raise BookError(f"seeds × transitions × dimensions must be at most {MAX_NUMBERS:,}: use fewer")
     x = np.stack([rng.standard_normal((transitions + 1, D)) for rng in rngs], axis=1)  # (N+1, seeds, D)
@@ -213,7 +215,8 @@ def simulate(system: LinearSystem, transitions: int, rngs: Sequence[np.random.Ge
 
 def simulate_reference(system: LinearSystem, transitions: int, rng: np.random.Generator) -> FloatArray:
     """Return what :func:`simulate` returns for one generator, (transitions + 1, P), one step at a time."""
-    draws = rng.standard_normal((transitions + 1, len(system.A)))
+    transitions, rng = check_count(transitions, "transitions"), check_rng(rng)
+    draws = rng.standard_normal((transitions + 1, len(_checked(system).A)))
     x = np.linalg.cholesky(state_covariance(system)) @ draws[0]
     seen = [system.C @ x]
     for draw in draws[1:]:
@@ -224,6 +227,9 @@ def simulate_reference(system: LinearSystem, transitions: int, rng: np.random.Ge
 
 def fit(stream: FloatArray, n_step: int) -> FloatArray:
     """Return the least-squares map from y_t to y_{t+n}, shape (P, P), of one stream (N + 1, P)."""
+    stream, n_step = check_finite(stream, "stream"), check_count(n_step, "n_step")
+    if stream.ndim != 2 or len(stream) <= n_step:
+        raise BookError(f"stream must have shape (N + 1, P) with N >= {n_step} steps, got {stream.shape}")
     return np.asarray(np.linalg.lstsq(stream[:-n_step], stream[n_step:], rcond=None)[0].T)
 
 

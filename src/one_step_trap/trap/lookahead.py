@@ -131,7 +131,7 @@ def toy_text(env_id: str = "FrozenLake-v1", **options: Any) -> Table:
     env.close()
     if not isinstance(table, dict):
         raise BookError(
-            f"{env_id} has no table of transitions; FrozenLake-v1, CliffWalking-v1 and Taxi-v3 have one"
+            f"{env_id} has no table of transitions; FrozenLake-v1, CliffWalking-v1 and Taxi-v4 have one"
         )
     S, A = len(table), len(table[0])
     P, R, going = np.zeros((S, A, S)), np.zeros((S, A)), np.ones(S, dtype=bool)
@@ -314,7 +314,7 @@ def plan_in_tables(
     seeds as in one of 1,000.
     """
     draw = _drawer(toy_text() if world is None else world)
-    if kind not in MAKERS:
+    if not isinstance(kind, str) or kind not in MAKERS:
         raise BookError(f"kind must be one of {', '.join(MAKERS)}, got {kind!r}")
     make, levels = MAKERS[kind], check_levels(kind, LEVELS[kind] if levels is None else levels)
     H, gamma = check_horizons(horizons), check_gamma(gamma)

@@ -313,7 +313,8 @@ def _walk(edges, start, uniforms):  # type: ignore[no-untyped-def]
 
 def sample_stream_reference(chain: HiddenChain, transitions: int, rng: np.random.Generator) -> IntArray:
     """Return what :func:`sample_stream` returns, one readable step at a time."""
-    s = int(rng.choice(len(chain.P), p=stationary(chain.P)))
+    transitions, rng = check_count(transitions, "transitions"), check_rng(rng)
+    s = int(rng.choice(len(_checked(chain).P), p=stationary(chain.P)))
     seen = [chain.observe[s]]
     for u in rng.random(transitions):
         s = min(int(np.searchsorted(np.cumsum(chain.P[s]), u, side="right")), len(chain.P) - 1)
@@ -326,6 +327,12 @@ def fit(stream: IntArray, n_observations: int, n_step: int) -> FloatArray:
 
     Readable; :func:`compare` counts the same for many sizes at once. Rows without data are uniform.
     """
+    n_observations, n_step = check_count(n_observations, "n_observations"), check_count(n_step, "n_step")
+    stream = check_finite(stream, "stream").astype(np.int64)
+    if stream.ndim != 1 or len(stream) <= n_step or stream.min() < 0 or stream.max() >= n_observations:
+        raise BookError(
+            f"stream must be a vector of more than {n_step} observations from 0 to {n_observations - 1}"
+        )
     counts = np.zeros((n_observations, n_observations))
     for now, later in zip(stream[:-n_step], stream[n_step:], strict=True):
         counts[now, later] += 1
@@ -400,6 +407,7 @@ def ratio_interval(
         raise BookError("a ratio needs two vectors of the same length, at least 2")
     if (bottom <= 0).any():
         raise BookError("the errors below the line must be above 0")
+    resamples = check_count(resamples, "resamples")
     pick = check_rng(rng).integers(len(top), size=(resamples, len(top)))
     low, high = np.quantile(top[pick].mean(1) / bottom[pick].mean(1), [0.025, 0.975])
     return Interval(float(top.mean() / bottom.mean()), float(low), float(high), len(top))
@@ -464,6 +472,9 @@ def crossover(
     interpolated over the logarithm of the size. 0 where the direct model is ahead at every size, and infinite
     where it is behind at the largest. The 95% interval is a percentile bootstrap over seeds.
     """
+    if not isinstance(comparison, Comparison):
+        raise BookError(f"comparison must be a result of compare, got a {type(comparison).__name__}")
+    n_step, resamples = check_count(n_step, "n_step"), check_count(resamples, "resamples")
     if n_step not in comparison.n_steps:
         raise BookError(f"n_step must be one of {comparison.n_steps}, got {n_step!r}")
     j, seeds = comparison.n_steps.index(n_step), len(comparison.iterated)
@@ -570,6 +581,10 @@ def headline(
 
 def verdict(aliased: Interval, well_specified: Interval) -> str:
     """Return the verdict on "a direct prediction beats the iterated one" by the rule of this module."""
+    if not (isinstance(aliased, Interval) and isinstance(well_specified, Interval)):
+        raise BookError(
+            "a verdict needs two intervals: of the ratio in the aliased and in the well-specified case"
+        )
     if aliased.high < 1 < well_specified.low:
         return "holds when"
     if aliased.high < 1 and well_specified.high < 1:

@@ -290,7 +290,8 @@ def value_by_horizon(
 
     ``planner`` gives everything but the horizon (by default that of `Planner`).
     """
-    base = planner or Planner(horizon=1)
+    base = Planner(horizon=1) if planner is None else planner
+    _check_agent(world, model, base)
     planners = [replace(base, horizon=h) for h in check_horizons(horizons)]
     return np.array([play(world, model, p, starts, seed, max_steps=max_steps).mean() for p in planners])
 

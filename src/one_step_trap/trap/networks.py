@@ -278,6 +278,8 @@ def train(
     """
     training, seed = _check_training(data, training, seed)
     members = check_count(members, "members")
+    if not isinstance(probabilistic, bool):
+        raise BookError(f"probabilistic must be True or False, got {probabilistic!r}")
     if probabilistic and training.unroll_steps > 1:
         raise BookError("a probabilistic network is trained through one step: use unroll_steps = 1")
     trainer = _Trainer(data, training, seed, members, probabilistic)

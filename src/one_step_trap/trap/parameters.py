@@ -18,9 +18,7 @@ def one_part_in_a_whole(value: Any) -> float:
     """Return an error of one step that all four regimes can be built with: 1/M for a whole M, at most 0.1."""
     eps = check_positive(value, "eps")
     if eps > LARGEST_EPS or eps < 1e-6 or abs(round(1 / eps) * eps - 1) > 1e-9:
-        raise BookError(
-            f"eps must be one part in a whole number from 10 to 10⁶, such as 0.001, got {eps:g}"
-        )
+        raise BookError(f"eps must be one part in a whole number from 10 to 10⁶, such as 0.001, got {eps:g}")
     return eps
 
 

@@ -140,7 +140,7 @@ PRIME = 1_000_000_007  # exact starts are fractions with this denominator
 
 def precision_bits(dtype: str) -> int:
     """Return the binary digits that numbers of a type keep: 11, 24 and 53 for float16, float32 and float64."""
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise BookError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     return int(np.finfo(DTYPES[dtype]).nmant) + 1
 

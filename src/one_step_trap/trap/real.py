@@ -71,6 +71,8 @@ def _with_one(observations: FloatArray, actions: FloatArray) -> FloatArray:
 
 def fit_linear(data: Trajectories) -> LinearModel:
     """Return the linear model of least squared error of the change over all transitions (minimum norm if many fit)."""
+    if not isinstance(data, Trajectories):
+        raise BookError(f"data must be Trajectories (see collect), got a {type(data).__name__}")
     x, a, after = data.transitions()
     return LinearModel(
         np.asarray(np.linalg.lstsq(_with_one(x, a), after - x, rcond=None)[0], dtype=np.float64)

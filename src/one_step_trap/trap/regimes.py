@@ -12,7 +12,7 @@ compounds in all four regimes, holds conditionally if in some of them, and does 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -427,6 +427,8 @@ class RegimeCurve:
 
 def measure(regime: Regime, steps: ArrayLike | None = None) -> RegimeCurve:
     """Return the error curve of a regime with its theory and its growth law."""
+    if not isinstance(regime, Regime):
+        raise BookError(f"regime must be a Regime, such as leak(0.01), got a {type(regime).__name__}")
     curve = regime.measure(steps)
     error = curve.of(regime.metric)
     theory = regime.closed[regime.metric](curve.steps)
@@ -456,7 +458,7 @@ def regime_table(
 ) -> pd.DataFrame:
     """Return one row a regime: its error at the steps ``at``, largest growth e(n)/e(1), growth law, steps to 0.5."""
     rows = []
-    for one in curves:
+    for one in _check_curves(curves):
         errors = {f"n = {n:,}": float(one.curve.at(n, one.metric)) for n in check_steps(at)}
         rows.append(
             {
@@ -470,6 +472,13 @@ def regime_table(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _check_curves(curves: Sequence[RegimeCurve]) -> tuple[RegimeCurve, ...]:
+    known = tuple(curves) if isinstance(curves, Iterable) else ()
+    if not known or not all(isinstance(one, RegimeCurve) for one in known):
+        raise BookError("curves must be one or more results of measure, one a regime")
+    return known
 
 
 # --- many random chains -----------------------------------------------------------------------------------
@@ -546,6 +555,9 @@ def compounding_verdict(
 
     "open" if no regime's error compounds but the random chains do not clearly fade either.
     """
+    if not isinstance(study, MixingStudy):
+        raise BookError(f"study must be a result of mixing_study, got a {type(study).__name__}")
+    curves = _check_curves(curves)
     if len(study.ratio) < 100:
         raise BookError(f"the rule asks for at least 100 random chains, got {len(study.ratio)}")
     faded = study.at(int(study.steps[-1]), rng)

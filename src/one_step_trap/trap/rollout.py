@@ -98,6 +98,10 @@ def predict(model: Model, observations: FloatArray, actions: FloatArray) -> Floa
     The model gets copies, so that it cannot alter the data, and warnings of overflow inside it are silenced: a model
     that blows up is a finding, which its error shows.
     """
+    if not callable(model):
+        raise BookError(
+            "the model must be callable: (observation (B, D), action (B, A)) -> next observation (B, D)"
+        )
     with np.errstate(all="ignore"):
         answer = model(observations.copy(), actions.copy())
     try:
@@ -487,7 +491,11 @@ class Steps:
 
 def first_at_least(curve: ArrayLike, threshold: float = 1.0) -> float:
     """Return the first depth (counted from 1) at which ``curve`` reaches ``threshold``; infinite if it never does."""
-    reached = np.flatnonzero(np.asarray(curve, dtype=np.float64) >= threshold)
+    try:
+        error = np.asarray(curve, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise BookError("curve must be a vector of numbers, one a depth") from None
+    reached = np.flatnonzero(error >= check_positive(threshold, "threshold"))
     return float(reached[0] + 1) if len(reached) else math.inf
 
 
@@ -518,7 +526,11 @@ def steps_to_one_sd(
     )
     _check_typical(typical)
     if not isinstance(errors, RolloutError):
-        if not len(errors) or not all(isinstance(error, RolloutError) for error in errors):
+        if (
+            not isinstance(errors, Sequence)
+            or not len(errors)
+            or not all(isinstance(error, RolloutError) for error in errors)
+        ):
             raise BookError("errors must be a RolloutError, or a sequence of them, one for each model")
         values = [first_at_least(e.curve(typical), threshold) for e in errors]
         return median_of_steps(values, min(e.limit for e in errors), confidence=confidence)
@@ -585,10 +597,15 @@ def median_of_steps(
     for which that is at least ``confidence``; under 6 values no k does at 95%, and the interval is the range, with its
     coverage told.
     """
-    x = np.sort(np.asarray(values, dtype=np.float64))
-    n = len(x)
-    if x.ndim != 1 or n < 1 or np.isnan(x).any():
+    try:
+        x = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        x = np.zeros(0)  # no numbers
+    if x.ndim != 1 or not len(x) or np.isnan(x).any():
         raise BookError("values must be a vector of at least one number of steps, without NaN")
+    if not 0 < check_probability(confidence, "confidence") < 1:
+        raise BookError(f"confidence must lie between 0 and 1, got {confidence:g}")
+    x, n = np.sort(x), len(x)
     k = max(1, int(stats.binom.ppf((1 - confidence) / 2, n, 0.5)))
     coverage = float(1 - 2 * stats.binom.cdf(k - 1, n, 0.5))
     # Of two middle values of which one is infinite, the mean is infinite too: half of the values are beyond the limit.

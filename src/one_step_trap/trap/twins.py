@@ -38,7 +38,7 @@ from one_step_trap.trap.rollout import (
     supported,
     typical_curve,
 )
-from one_step_trap.trap.worlds import OPEN_END, Policy, Spaces, check_env, make_env, make_policy
+from one_step_trap.trap.worlds import OPEN_END, Policy, Spaces, check_env, foreign_code, make_env, make_policy
 from one_step_trap.validate import (
     FloatArray,
     check_count,
@@ -71,11 +71,13 @@ class Simulator:
 
     def reset(self, seed: int) -> FloatArray:
         """Start an episode and return its first observation, (D,)."""
-        return np.asarray(self.env.reset(seed=seed)[0], dtype=np.float64)
+        with foreign_code(self.spaces.env_id):
+            return np.asarray(self.env.reset(seed=seed)[0], dtype=np.float64)
 
     def step(self, action: Any) -> tuple[FloatArray, bool]:
         """Take a native action; return the observation (D,) and whether the world ended (the dynamics go on)."""
-        observation, _, terminated, _, _ = self.env.step(action)
+        with foreign_code(self.spaces.env_id):
+            observation, _, terminated, _, _ = self.env.step(action)
         if getattr(self.env, "steps_beyond_terminated", None) is not None:
             self.env.steps_beyond_terminated = None  # a fallen pole falls on: it must not warn of it
         return np.asarray(observation, dtype=np.float64), bool(terminated)

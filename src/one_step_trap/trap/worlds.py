@@ -73,7 +73,8 @@ def check_env(env_id: str) -> Spaces:
     """
     env = make_env(env_id)
     try:
-        return _spaces(env_id, env)
+        with foreign_code(env_id):
+            return _spaces(env_id, env)
     finally:
         env.close()
 
@@ -94,6 +95,11 @@ def _spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> Spaces:
     if isinstance(act, gymnasium.spaces.Discrete):
         n = int(act.n)
         return Spaces(env_id, seen.shape[0], n, True, np.zeros(n), np.ones(n), int(act.start), limit)
+    if isinstance(act, gymnasium.spaces.Box) and act.dtype.kind != "f":
+        raise BookError(
+            f"{env_id} has actions of type Box of {act.dtype}: a world model here needs Discrete actions or a Box of "
+            "real numbers"
+        )
     if isinstance(act, gymnasium.spaces.Box) and len(act.shape) == 1:
         low, high = (np.asarray(x, dtype=np.float64) for x in (act.low, act.high))
         return Spaces(env_id, seen.shape[0], act.shape[0], False, low, high, 0, limit)
@@ -117,6 +123,18 @@ def make_env(env_id: str, *, max_steps: int | None = None) -> gymnasium.Env[Any,
     except Exception as error:  # whatever the code of an environment raises, one line must reach the user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BookError(f"{env_id} cannot be made: {reason}") from None
+
+
+@contextlib.contextmanager
+def foreign_code(env_id: str) -> Iterator[None]:
+    """Turn whatever the code of an environment raises into one line; its own error remains as the cause."""
+    try:
+        yield
+    except BookError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        raise BookError(f"{env_id} failed ({type(error).__name__}): {reason}") from error
 
 
 @contextlib.contextmanager
@@ -171,8 +189,14 @@ def uniform_actions(spaces: Spaces, rng: np.random.Generator, n: int) -> NDArray
     return rng.uniform(spaces.low, spaces.high, size=(n, spaces.action_size))
 
 
+def _check_spaces(spaces: Spaces) -> None:
+    if not isinstance(spaces, Spaces):
+        raise BookError(f"spaces must be the Spaces that check_env returns, got a {type(spaces).__name__}")
+
+
 def random_policy(spaces: Spaces) -> Policy:
     """Return the policy that draws every action uniformly and independently."""
+    _check_spaces(spaces)
     return lambda observations, rng: uniform_actions(spaces, rng, len(observations))
 
 
@@ -182,6 +206,7 @@ def held_random(spaces: Spaces, hold: int = 10) -> Policy:
     The same actions as `random_policy` at every single step, but far from the same states: a held push is not
     averaged away. Environments change their action at different times (phases are drawn once).
     """
+    _check_spaces(spaces)
     hold = check_count(hold, "hold")
     actions, clock = np.zeros(0), np.zeros(0, dtype=np.int64)
 
@@ -241,6 +266,7 @@ def scripted(spaces: Spaces, epsilon: float = 0.3) -> Policy:
 
     The noise is what lets a model learn what actions do. Environments with a script: see ``SCRIPTS``.
     """
+    _check_spaces(spaces)
     epsilon = check_probability(epsilon, "epsilon")
     if spaces.env_id not in SCRIPTS:
         raise BookError(f"no scripted policy for {spaces.env_id}: there is one for {', '.join(SCRIPTS)}")
@@ -374,6 +400,8 @@ class Trajectories:
         Hiding the velocity of a pendulum, say, makes any model of the remaining observation misspecified:
         what is seen no longer determines what comes next.
         """
+        if not isinstance(dimensions, Iterable):
+            raise BookError(f"dimensions must be a list of whole numbers, got {dimensions!r}")
         kept = [check_count(d, "dimension", minimum=0) for d in dimensions]
         if not kept or len(set(kept)) != len(kept) or max(kept) >= self.observation_size:
             raise BookError(
@@ -434,6 +462,11 @@ def trajectories(
     ``observations[e]`` (T_e + 1, D) and ``actions[e]`` (T_e, A), finite numbers; episodes may differ in
     length. ``terminated`` says which episodes the world ended (none, if not given).
     """
+    for name, values in (("observations", observations), ("actions", actions)):
+        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+            raise BookError(f"{name} must be a list of arrays, one an episode, got a {type(values).__name__}")
+    if terminated is not None and not isinstance(terminated, Iterable):
+        raise BookError(f"terminated must be a list of True and False, one an episode, got {terminated!r}")
     if len(observations) != len(actions) or not len(actions):
         raise BookError(
             f"every episode needs observations and actions: got {len(observations)} and {len(actions)} of them"
@@ -528,12 +561,14 @@ def collect(
     envs = SyncVectorEnv([lambda: make_env(env_id, max_steps=limit)] * n)
     try:
         record = _Record(n, spaces)
-        obs, _ = envs.reset(seed=[int(s) for s in env_seeds.generate_state(n)])
+        with foreign_code(env_id):
+            obs, _ = envs.reset(seed=[int(s) for s in env_seeds.generate_state(n)])
         record.begin(_finite(obs, env_id), np.ones(n, dtype=bool))
         over = np.zeros(n, dtype=bool)  # which environments use the next step to reset (the NEXT_STEP mode)
         while record.steps < transitions:
             actions = _checked_actions(choose(_finite(obs, env_id), rng), spaces, n)
-            obs, _, terminated, truncated, _ = envs.step(actions)
+            with foreign_code(env_id):
+                obs, _, terminated, truncated, _ = envs.step(actions)
             seen = _finite(obs, env_id)
             record.begin(seen, over)
             # The last round may bring more than is wanted: the first few environments fill the data set.
