@@ -14,6 +14,8 @@ from conftest import CHAPTERS
 from needs import find_chromium
 from playwright.sync_api import Page, sync_playwright
 
+from one_step_trap.trap import regimes
+
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
@@ -330,6 +332,24 @@ def test_a_figure_to_play_with_is_redrawn_for_a_phone(visit):
     assert 250 < box["width"] <= 390
     slider = page.locator("#play-discount input[type=range]").bounding_box()
     assert slider["height"] >= 24  # WCAG 2.5.8
+
+
+@pytest.mark.parametrize("regime", ["mixing", "leak", "drift", "expansive"])
+def test_the_figure_of_the_regimes_shows_the_right_numbers(opened, regime):
+    """What the browser computes for each regime at an error of 0.01, against Python's closed forms."""
+    page = opened("chapters/01-one-step-trap").page
+    page.locator(f'#play-regimes input[type=radio][value="{regime}"]').check()
+    page.locator('#play-regimes input[data-signal="look"]').fill("-2")
+    page.wait_for_timeout(200)
+    shown = readings(page, "play-regimes")
+    error = {
+        "mixing": regimes.two_state_error,
+        "leak": regimes.leak_error,
+        "drift": regimes.gaussian_drift_error,
+        "expansive": regimes.clipped_error,
+    }[regime]
+    for n in (1, 10, 100, 1_000, 10_000):
+        assert float(shown[f"error_{n}"]) == pytest.approx(error(0.01, [n])[0], rel=6e-3), n
 
 
 # --- the theme --------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ EXPECTED: dict[str, dict[str, object]] = {
         "trap-misspecified": pytest.approx(0.0138, abs=2e-3),
         "trap-exponential": pytest.approx(3, abs=1e-6),
         "trap-imitation": pytest.approx(1.91, abs=0.02),
+        "trap-planning": pytest.approx(2.3, abs=0.4),
+        "trap-real": 3,  # the stored studies
     },
     "02-discounting": {
         "disc-500": pytest.approx(0.99**500, rel=1e-12),
@@ -65,6 +67,8 @@ VERDICTS = {
             ("trap-perfect", "trap-compound", "trap-affordable", "trap-exponential"), "holds when"
         ),
         **dict.fromkeys(("trap-misspecified", "trap-imitation", "trap-real"), "holds when"),
+        "trap-planning": "holds when",
+        "trap-kstep": "does not hold",
         "trap-bounds": "holds",
     },
     "02-discounting": {
