@@ -151,12 +151,12 @@ def asymptotic_variance(system: LinearSystem, n_step: int) -> AsymptoticVariance
 
     Iterated. Â - A ≈ (1/N) Σ_t w_t x_tᵀ Γ⁻¹ has covariance Σ ⊗ Γ⁻¹ / N, and Âⁿ - Aⁿ ≈ Σ_i Aⁱ (Â - A) A^(n-1-i):
 
-        V_iterated = Σ_{i,j<n} tr(Aⁱ Σ Aʲᵀ) tr(A^(n-1-i) Γ A^(n-1-j)ᵀ Γ⁻¹).
+        ``V_iterated = Σ_{i,j<n} tr(Aⁱ Σ Aʲᵀ) tr(A^(n-1-i) Γ A^(n-1-j)ᵀ Γ⁻¹)``.
 
     Direct. B̂ - Aⁿ ≈ (1/N) Σ_t e_t x_tᵀ Γ⁻¹ with the n-step noise e_t = Σ_{j<n} Aʲ w_{t+n-1-j}. Overlapping
     e_t are correlated up to lag n-1; the product moments of Gaussian variables leave
 
-        V_direct = Σ_{|k|<n} tr(A^|k|) tr(S_|k|),   S_k = E[e_{t+k} e_tᵀ] = Σ_{j<n-k} A^(j+k) Σ Aʲᵀ.
+        ``V_direct = Σ_{|k|<n} tr(A^|k|) tr(S_|k|)``,   ``S_k = E[e_{t+k} e_tᵀ] = Σ_{j<n-k} A^(j+k) Σ Aʲᵀ``.
 
     For one dimension (divided by Γ): V_iterated = n² a^(2n-2) (1-a²) and V_direct = (1+a²-2a^(2n))/(1-a²) -
     (2n-1) a^(2n). Their ratio goes to 1 as a nears 1, and without limit as a nears 0: what is soon forgotten
@@ -181,7 +181,7 @@ def asymptotic_variance(system: LinearSystem, n_step: int) -> AsymptoticVariance
 
 
 def scalar_ratio(a: float, n_step: int) -> float:
-    """Return V_direct/V_iterated of x_{t+1} = a x_t + w_t, see :func:`asymptotic_variance`; 0 < |a| < 1."""
+    """Return V_direct/V_iterated of x_{t+1} = a x_t + w_t, see :func:`asymptotic_variance`; ``0 < |a| < 1``."""
     a, n = check_real(a, "a"), check_count(n_step, "n_step")
     if not 0 < abs(a) < 1:
         raise BookError(f"a must lie between 0 and 1 in size, got {a:g}")

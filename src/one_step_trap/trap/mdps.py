@@ -178,7 +178,7 @@ def policy_values(P: FloatArray, R: FloatArray, gamma: FloatArray, policy: IntAr
 
 
 def action_values(P: FloatArray, R: FloatArray, gamma: FloatArray, policy: IntArray) -> FloatArray:
-    """Return Q^π(s, a) = R(s, a) + γ Σ_s' P(s'|s, a) V^π(s'), (B, S, A)."""
+    """Return ``Q^π(s, a) = R(s, a) + γ Σ_s' P(s'|s, a) V^π(s')``, (B, S, A)."""
     V = policy_values(P, R, gamma, policy)
     B, S, A = R.shape
     after = (P.reshape(B, S * A, S) @ V[:, :, None]).reshape(B, S, A)

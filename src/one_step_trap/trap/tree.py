@@ -1,6 +1,6 @@
 """The tree of futures: what it costs to predict n steps ahead from a one-step model, and to plan n steps ahead.
 
-A one-step model of S states gives each state s its b successors s' with probabilities p(s'|s). Wanted is the expectation
+A one-step model of S states gives each state s its b successors s' with probabilities ``p(s'|s)``. Wanted is the expectation
 of f(S_n) from a start, with f in [0, 1]. Three ways, with cost counted in *nodes*: how often the model is asked for a
 next state.
 
