@@ -119,7 +119,13 @@ def plot_regimes_to_play_with(eps: float = 0.001, regime: str = "mixing") -> str
     # Whole steps where the curve is steep, then evenly spaced ones.
     steps = sorted({*range(1, 41), *log_steps(MARKED[-1], per_decade=30).tolist()})
     key = alt.Legend(
-        title=None, orient="top", symbolType="stroke", symbolSize=500, labelFontSize=13, labelLimit=400
+        title=None,
+        orient="top",
+        columns=1,
+        symbolType="stroke",
+        symbolSize=500,
+        labelFontSize=13,
+        labelLimit=400,
     )
     curves = (
         alt.Chart(alt.InlineData([{"n": n} for n in steps]))
