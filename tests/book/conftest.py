@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from needs import find_chromium
+from playwright.sync_api import sync_playwright
 
 from one_step_trap.book import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = plan.pages(ROOT)
 CHAPTERS = plan.chapters(ROOT)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
 def pytest_generate_tests(metafunc):
@@ -32,3 +35,13 @@ def built_book() -> Path:
             f"the book does not build; no test of its pages can say anything:\n{told[-3000:]}", returncode=1
         )
     return (ROOT / "_build" / "html").resolve()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = find_chromium()
+    assert program, "no Chromium: run `python tests/needs.py` to see what installs it"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import CHAPTERS
-from needs import find_chromium
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from one_step_trap.trap import regimes
 
 pytestmark = [pytest.mark.book, pytest.mark.browser]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 WAIT = 30_000  # milliseconds; a loaded machine is slow
@@ -85,16 +83,6 @@ def server(built_book):
         thread.start()
         yield f"http://127.0.0.1:{httpd.server_address[1]}"
         httpd.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    program = find_chromium()
-    assert program, "no Chromium: run `python tests/needs.py` to see what installs it"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

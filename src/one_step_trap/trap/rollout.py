@@ -7,7 +7,7 @@ started at a real observation x_t, given the real actions, and fed its own predi
 
 Its error in dimension d at depth h is ``|x̂_h[d] - x_{t+h}[d]| / sd[d]``, in standard deviations of the real data, and its
 total error is the root mean square over dimensions. Every quantity is kept per start. A start says nothing beyond the
-end of its real trajectory: there its error is undefined and left out, never zero.
+end of its real trajectory: there it has no error, which is left out and never zero.
 """
 
 from __future__ import annotations

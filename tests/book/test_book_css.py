@@ -3,13 +3,10 @@
 from pathlib import Path
 
 import pytest
-from needs import find_chromium
-from playwright.sync_api import sync_playwright
 
 pytestmark = pytest.mark.browser
 
-CSS = Path(__file__).parent.parent / "chapters/_static/book.css"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+CSS = Path(__file__).parents[2] / "chapters/_static/book.css"
 NAME = "one_step_trap.discounting.planning.estimate_model_from_all_trajectories"
 # What the theme says that matters here: its colours in dark mode, and code that does not break.
 THEME = """
@@ -51,41 +48,39 @@ LUMINANCES = """() => {
 
 
 @pytest.fixture(scope="module")
-def page():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 320, "height": 800}, color_scheme="dark")
-        page.set_content(PAGE % CSS.read_text(encoding="utf-8"))
-        yield page
-        browser.close()
+def sheet(browser):
+    sheet = browser.new_page(viewport={"width": 320, "height": 800}, color_scheme="dark")
+    sheet.set_content(PAGE % CSS.read_text(encoding="utf-8"))
+    yield sheet
+    sheet.close()
 
 
-def test_on_paper_a_dark_page_is_light(page):
-    on_screen = page.evaluate(LUMINANCES)
-    page.emulate_media(media="print")
-    on_paper = page.evaluate(LUMINANCES)
-    page.emulate_media(media="screen")
+def test_on_paper_a_dark_page_is_light(sheet):
+    on_screen = sheet.evaluate(LUMINANCES)
+    sheet.emulate_media(media="print")
+    on_paper = sheet.evaluate(LUMINANCES)
+    sheet.emulate_media(media="screen")
     assert len(on_paper) == len(on_screen) >= 8
     for tag, ink, ground in on_screen:
         assert ground < 0.1 < ink, tag
     for tag, ink, ground in on_paper:
         assert ground > 0.85, tag
         assert (ground + 0.05) / (ink + 0.05) >= 4.5, tag  # the contrast that WCAG asks of text
-    assert page.evaluate(LUMINANCES) == on_screen  # and the screen is as it was
+    assert sheet.evaluate(LUMINANCES) == on_screen  # and the screen is as it was
 
 
-def test_at_320_pixels_nothing_scrolls_the_page_sideways(page):
-    assert page.evaluate("document.documentElement.scrollWidth") == 320
-    widths = page.locator("td").evaluate_all("cells => cells.map(c => c.getBoundingClientRect().width)")
+def test_at_320_pixels_nothing_scrolls_the_page_sideways(sheet):
+    assert sheet.evaluate("document.documentElement.scrollWidth") == 320
+    widths = sheet.locator("td").evaluate_all("cells => cells.map(c => c.getBoundingClientRect().width)")
     assert all(250 < width <= 320 for width in widths)  # one below the other
-    assert page.locator("p code").bounding_box()["height"] > 30  # broken into lines
+    assert sheet.locator("p code").bounding_box()["height"] > 30  # broken into lines
     assert (
-        page.locator("pre").evaluate("e => getComputedStyle(e).whiteSpace").startswith("pre")
+        sheet.locator("pre").evaluate("e => getComputedStyle(e).whiteSpace").startswith("pre")
     )  # code is not
 
 
-def test_in_a_wide_window_the_index_has_two_columns(page):
-    page.set_viewport_size({"width": 1200, "height": 800})
-    first, second = page.locator("td").evaluate_all("cells => cells.map(c => c.getBoundingClientRect().top)")
-    page.set_viewport_size({"width": 320, "height": 800})
+def test_in_a_wide_window_the_index_has_two_columns(sheet):
+    sheet.set_viewport_size({"width": 1200, "height": 800})
+    first, second = sheet.locator("td").evaluate_all("cells => cells.map(c => c.getBoundingClientRect().top)")
+    sheet.set_viewport_size({"width": 320, "height": 800})
     assert first == second
