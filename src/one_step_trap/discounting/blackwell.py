@@ -44,10 +44,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.checks import check_gammas, check_list, check_positions, shown
+from one_step_trap.discounting.checks import check_gammas, check_list, check_positions
 from one_step_trap.discounting.resolution import MDPs, action_values, make_mdps, optimal_policies
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_gamma, check_positive
+from one_step_trap.validate import FloatArray, check_count, check_gamma, check_positive, shown
 
 Polynomial = tuple[Fraction, ...]  # coefficients from the constant term up, without trailing zeros
 FractionArray = NDArray[Any]  # dtype object, entries Fraction

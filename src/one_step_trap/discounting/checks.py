@@ -14,15 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_finite, check_gamma, check_real
+from one_step_trap.validate import FloatArray, check_finite, check_gamma, check_real, shown
 
 T = TypeVar("T")
-
-
-def shown(value: Any) -> str:
-    """Return the value as a message shows it: on one line, and not longer than 60 characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_kind(value: Any, kind: type[T], name: str, *, made_by: str = "") -> T:

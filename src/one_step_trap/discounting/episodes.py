@@ -8,12 +8,9 @@ the live registry and measures the second.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib
-import importlib.util
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +27,11 @@ from one_step_trap.discounting.checks import (
     check_kinds,
     check_list,
     check_table,
-    shown,
 )
+from one_step_trap.engines import quiet_mujoco
 from one_step_trap.errors import BookError
 from one_step_trap.stats import bootstrap_interval, proportion_interval
-from one_step_trap.validate import check_count, check_finite, check_gamma, check_rng
+from one_step_trap.validate import check_count, check_finite, check_gamma, check_rng, shown
 
 NEAR_1000 = (
     999,
@@ -235,21 +232,6 @@ def find_spec(env_id: Any) -> EnvSpec:
         raise BookError(f"{env_id!r} is not a known gymnasium environment{hint}") from error
 
 
-@contextlib.contextmanager
-def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
-    """Keep MuJoCo's compiler from printing warnings and from leaving MUJOCO_LOG.TXT in the current folder."""
-    if ".mujoco" not in _entry_module(spec) or importlib.util.find_spec("mujoco") is None:
-        yield
-        return
-    mujoco = importlib.import_module("mujoco")
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
-
-
 def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """Return the environment, cut off at ``cap`` steps where given; one clear error if it cannot run."""
     spec = find_spec(env_id)
@@ -257,7 +239,7 @@ def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env
         kwargs["max_episode_steps"] = check_count(cap, "cap")
     try:
         # The checker wraps every step in tests that gymnasium's own environments have long passed.
-        with _quiet_mujoco(spec):
+        with quiet_mujoco(spec):
             return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except TypeError as error:
         raise BookError(

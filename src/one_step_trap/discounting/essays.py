@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.checks import check_kind, check_kinds, check_list, check_table, shown
+from one_step_trap.discounting.checks import check_kind, check_kinds, check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
-from one_step_trap.validate import check_count, check_positive, check_rng
+from one_step_trap.validate import check_count, check_positive, check_rng, shown
 
 CLAIMED_TOKENS = 1_300  # the post's number
 AROUND = 0.2  # what "around" is taken to mean: within 20% of it

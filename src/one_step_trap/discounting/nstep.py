@@ -33,11 +33,10 @@ from one_step_trap.discounting.checks import (
     check_kind,
     check_list,
     check_positions,
-    shown,
 )
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import check_count, check_finite, check_gamma, check_probability, check_rng
+from one_step_trap.validate import check_count, check_finite, check_gamma, check_probability, check_rng, shown
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

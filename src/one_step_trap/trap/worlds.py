@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,6 +20,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
+from one_step_trap.engines import quiet_mujoco
 from one_step_trap.errors import BookError
 from one_step_trap.validate import FloatArray, check_count, check_probability, check_real, check_rng
 
@@ -118,7 +117,7 @@ def make_env(env_id: str, *, max_steps: int | None = None) -> gymnasium.Env[Any,
     if ":" not in env_id and env_id not in gymnasium.registry:  # "module:id" registers itself when made
         raise BookError(_unknown(env_id))
     try:
-        with _quiet_mujoco(env_id):
+        with quiet_mujoco(gymnasium.registry.get(env_id)):
             return gymnasium.make(env_id, max_episode_steps=max_steps, disable_env_checker=True)
     except Exception as error:  # whatever the code of an environment raises, one line must reach the user
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -135,22 +134,6 @@ def foreign_code(env_id: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0]
         raise BookError(f"{env_id} failed ({type(error).__name__}): {reason}") from error
-
-
-@contextlib.contextmanager
-def _quiet_mujoco(env_id: str) -> Iterator[None]:
-    """Keep MuJoCo from printing, and from logging to a file here, that Gymnasium's models use an old option."""
-    spec = gymnasium.registry.get(env_id)
-    if "mujoco" not in str(getattr(spec, "entry_point", "")) or not importlib.util.find_spec("mujoco"):
-        yield
-        return
-    mujoco = importlib.import_module("mujoco")
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
 
 
 def _unknown(env_id: str) -> str:
