@@ -96,6 +96,40 @@ def trap(
 
 
 @app.command()
+def sample(
+    model: Annotated[str, typer.Option(help="smollm2, book, a directory, or a hub id.")] = "smollm2",
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(help="Decoding rule; may be repeated (pure, temperature=0.7, top-p=0.95, greedy)."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Tokens to draw after each prompt.")] = 256,
+    sequences: Annotated[
+        int | None, typer.Option(help="Passages to go on from (8, or all of --prompts).")
+    ] = None,
+    prompt_length: Annotated[int, typer.Option(help="Tokens of a passage that are the prompt.")] = 128,
+    prompts: Annotated[
+        Path | None, typer.Option(help="File of passages, a line --- between two; by default the book's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda (a GPU where there is one).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures, table of texts and report.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a language model write by several rules and say how far it drifts from text that people write."""
+    from one_step_trap.sampling import instrument  # here, as it brings torch: the other commands stay quick
+
+    options: dict[str, Any] = {"rules": rule or instrument.RULES, "steps": steps, "sequences": sequences}
+    options |= {"prompt_length": prompt_length, "prompts": prompts, "seed": seed, "seeds": seeds}
+    report, written = instrument.run(
+        model, device=device, out=out, progress=lambda line: print(line, file=sys.stderr), **options
+    )
+    print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if as_json else report)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
 def claims(
     file: Annotated[Path, typer.Option(help="Ledger written by `make book`.")] = Path("_build/claims.json"),
     as_json: AsJson = False,

