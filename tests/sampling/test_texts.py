@@ -80,7 +80,7 @@ def test_other_texts_are_refused(tmp_path):
 
 def test_a_missing_package():
     with pytest.raises(
-        BookError, match="the package some-thing is missing; run: pip install .* some-thing==1.2"
+        BookError, match=r"the package some-thing is missing; run: pip install .* some-thing==1.2"
     ):
         packaged.package_folder("there_is_none_of_this_name", "some-thing", "1.2")
     assert packaged.package_folder("one_step_trap", "x", "1").name == "one_step_trap"

@@ -38,6 +38,7 @@ STUDIES = {
     "03-sampling-divergence/chat": "one_step_trap.sampling.protocol:CHAT_STUDY",
     "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
     "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
+    "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",
 }
 """Name of each study (chapter/table) and where it is defined (module:object)."""
 

@@ -1,7 +1,7 @@
 """What a language model has to beat: an n-gram model on the same tokens, and general compressors.
 
-A probability model is a code: token x costs -log2 p(x | text so far) bits (Shannon 1948), so that language models and compressors
-are compared in one unit, bits per byte of text that none of them was given before.
+A probability model is a code: token x costs -log2 p(x | text so far) bits (Shannon 1948), so that language models and
+compressors are compared in one unit, bits per byte of text that none of them was given before.
 
 The n-gram model is interpolated Kneser-Ney with three discounts an order (Chen & Goodman 1999, "modified Kneser-Ney"). With
 h a history of k-1 tokens, h' the same without its first, and c_k the counts of order k,
@@ -51,9 +51,9 @@ def check_tokens(tokens: Any, vocabulary: int, name: str = "tokens", *, at_least
 def discounts(counts: IntArray) -> FloatArray:
     """Return D(1), D(2), D(3 and more) of an order, from how many of its n-grams have counts 1, 2, 3 and 4.
 
-    With n_i n-grams of count i and Y = n_1/(n_1 + 2 n_2): D(i) = i - (i+1) Y n_{i+1}/n_i (Chen & Goodman 1999, eq. 26). Texts so
-    small that an n_i is 0 have no such estimate and get i/2; all are kept within [i/10, i], so that some probability is
-    always left for what was not seen.
+    With n_i n-grams of count i and Y = n_1/(n_1 + 2 n_2): D(i) = i - (i+1) Y n_{i+1}/n_i (Chen & Goodman 1999, eq. 26).
+    Texts so small that an n_i is 0 have no such estimate and get i/2; all are kept within [i/10, i], so that some
+    probability is always left for what was not seen.
     """
     n = np.array([np.count_nonzero(counts == i) for i in (1, 2, 3, 4)], dtype=float)
     if not n[0] or not n[1]:
@@ -77,7 +77,7 @@ class _Order:
     def of(cls, grams: IntArray, counts: IntArray, V: int) -> _Order:
         D = discounts(counts)[np.minimum(counts, 3) - 1]  # (G,)
         histories, which = np.unique(grams // V, return_inverse=True)
-        totals = np.bincount(which, weights=counts)
+        totals = np.asarray(np.bincount(which, weights=counts), dtype=np.float64)  # (H,)
         return cls(grams, counts - D, histories, totals, np.bincount(which, weights=D) / totals)
 
     def apply(self, history: IntArray, gram: IntArray, lower: FloatArray) -> FloatArray:

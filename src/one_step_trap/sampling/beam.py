@@ -504,18 +504,26 @@ KEYS = ("prompt", "method", "width")
 """The columns that tell the rows of the study apart."""
 
 
-def run_part(part: int) -> pd.DataFrame:
-    """Return one part of the full study: one prompt, two of each collection of texts in all."""
+def part_of(lm: LanguageModel, part: int, settings: Settings = FULL) -> pd.DataFrame:
+    """Return one part of the study, or with fewer widths and draws a slice of it: one prompt of `texts.split`.
+
+    The rows of a beam depend on the prompt and its width alone, so that a slice can be compared with the stored table.
+    """
     part = check_count(part, "part", minimum=0)
     if part >= FULL.parts:
         raise BookError(f"part must be below {FULL.parts}, got {part}")
     passages = split()[1]
     passage = passages[part * len(passages) // FULL.parts]
-    seed = int(np.random.SeedSequence([FULL.seed, part]).generate_state(1)[0])
-    table = compare(load(FULL.model), passage.text, FULL, seed=seed)
+    seed = int(np.random.SeedSequence([settings.seed, part]).generate_state(1)[0])
+    table = compare(lm, passage.text, settings, seed=seed)
     table.insert(0, "prompt", part)
     table.insert(1, "passage", passage.id)
     return table[list(COLUMNS)]
+
+
+def run_part(part: int) -> pd.DataFrame:
+    """Return one part of the full study: one prompt, two of each collection of texts in all."""
+    return part_of(load(FULL.model), part)
 
 
 STUDY = Study(

@@ -1,9 +1,9 @@
 """A tokenizer of our own: byte-level byte-pair encoding, trained on the chapter's training documents only.
 
-Byte-pair encoding (Sennrich, Haddow & Birch 2016, arXiv 1508.07909) starts from single symbols and merges, again and again, the
-pair of neighbours that is most frequent in the training text. Here the symbols are the 256 bytes, so that every text has an
-encoding and every encoding its text: there is no unknown token. Merges do not cross words. Training and encoding are those of the
-package `tokenizers`; this module fixes the settings, checks the input and counts bytes.
+Byte-pair encoding (Sennrich, Haddow & Birch 2016, arXiv 1508.07909) starts from single symbols and merges, again and again,
+the pair of neighbours that is most frequent in the training text. Here the symbols are the 256 bytes, so that every text
+has an encoding and every encoding its text: there is no unknown token. Merges do not cross words. Training and encoding are
+those of the package `tokenizers`; this module fixes the settings, checks the input and counts bytes.
 """
 
 from __future__ import annotations

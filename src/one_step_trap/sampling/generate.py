@@ -207,7 +207,7 @@ class _Batch:
                 continue
             kept = self.choosers[rule](allowed[members], read[members])
             tokens[members] = draw(kept, torch.from_numpy(self.u[members.numpy(), t]))
-            self.choosers[rule].learn(kept, tokens[members])
+            self.choosers[rule].learn(tokens[members])
         if t < cost_steps and self.judges:
             self._judge(allowed, read, t, out, start)
         return tokens
@@ -219,7 +219,7 @@ class _Batch:
         for rule, judge in enumerate(self.judges):
             kept = judge(logits[members], read[members])
             loss = -torch.log_softmax(kept, dim=-1).gather(-1, said[:, None])[:, 0]  # (humans,)
-            judge.learn(kept, said)
+            judge.learn(said)
             for member, value in zip(members.tolist(), loss.tolist(), strict=True):
                 key = (rule, start + member)
                 out.costs.setdefault(key, []).append(value)

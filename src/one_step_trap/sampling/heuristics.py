@@ -197,8 +197,8 @@ def matched(table: pd.DataFrame, summary: pd.DataFrame, rng: np.random.Generator
 def at_cost(table: pd.DataFrame, rule_kind: str, extra: float, what: str) -> float:
     """Return ``what`` ("change", "looped" or "diversity") of a family of rules at a cost, between two of its rules by a line.
 
-    ``table`` of `matched`; ``rule_kind`` such as "temperature"; ``extra`` in nats per token. Plain sampling, which costs nothing,
-    belongs to every family. A cost beyond the family's dearest rule is an error.
+    ``table`` of `matched`; ``rule_kind`` such as "temperature"; ``extra`` in nats per token. Plain sampling, which
+    costs nothing, belongs to every family. A cost beyond the family's dearest rule is an error.
     """
     check_table(table, ["kind", "extra", "change", "looped", "diversity"], "table (of matched)")
     family = table[table["kind"].isin([rule_kind, "pure"])].sort_values("extra")

@@ -128,10 +128,11 @@ class SampleReport:
             f"drawn by each rule, {seeds}",
             "95% intervals over passages; entropy of the model's own distribution, nats per token, "
             f"first and last {self.edge} tokens",
+            f"different tokens: their share of the last {min(measured.EDGE, self.steps)}",
             "",
         ]
         if self.human is None:
-            lines.insert(2, f"no human control: {self.note}")
+            lines.insert(3, f"no human control: {self.note}")
         both = [self.human, *self.rules] if self.human else list(self.rules)
         cells = [_heads(self.human is not None), *(_cells(rule) for rule in both)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
@@ -140,7 +141,7 @@ class SampleReport:
 
 def _heads(control: bool) -> list[str]:
     what = "drift against human" if control else "slope of entropy"
-    return ["rule", f"{what}, per 100 tokens", "entropy", "looped", "half loop by", "different tokens"]
+    return ["rule", f"{what}, nats per 100 tokens", "entropy", "looped", "half loop by", "different tokens"]
 
 
 def _cells(found: RuleReport) -> list[str]:
@@ -420,8 +421,8 @@ def _passages(file: str | Path | None, sequences: int | None) -> list[str]:
 
 def file_names(model: str) -> dict[str, str]:
     """Return the names of the files of a run by what they hold: report, texts, entropy, drift."""
-    name = Path(model).resolve().name if Path(model).is_dir() else model
-    stem = "sample-" + re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
+    name = Path(model).resolve().name if models.exists(model) else model
+    stem = "sample-" + re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")[:80]
     return {
         "report": f"{stem}.json",
         "texts": f"{stem}.csv",

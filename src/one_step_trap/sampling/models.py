@@ -79,13 +79,21 @@ def load(name: str) -> LanguageModel:
         return _from_folder(packaged_model(), name)
     if name == "book":
         return _from_folder(_book_folder(), name)
-    if Path(name).exists():
+    if exists(name):
         return _from_folder(Path(name), name)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         return _from_hub(name)
     raise BookError(
-        f"there is no model {name!r}; use smollm2, book, a directory that exists or a hub id (owner/name)"
+        f"there is no model {shown(name)}; use smollm2, book, a directory that exists or a hub id (owner/name)"
     )
+
+
+def exists(name: str) -> bool:
+    """Say whether there is a file or a directory of this name."""
+    try:
+        return Path(name).exists()
+    except OSError:  # too long for a name
+        return False
 
 
 # --- the packaged model and its cache ---------------------------------------------------------------------

@@ -162,6 +162,7 @@ class Chooser:
         self.rule = rule
         target = dict(rule.parts).get("mirostat")
         self.mu = None if target is None else torch.full((rows,), 2 * target, device=device)
+        self.given: torch.Tensor | None = None  # what Mirostat last chose from
 
     def __call__(self, logits: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, V) after the rule, minus infinity where it excludes; ``texts`` (B, t) is what was read."""
@@ -188,6 +189,7 @@ class Chooser:
     def _mirostat(self, logits: torch.Tensor) -> torch.Tensor:
         """Keep the k likeliest tokens, k such that a Zipf law would give the surprise μ (Basu et al. 2021, equation 8)."""
         assert self.mu is not None
+        self.given = logits
         N = logits.shape[-1]
         m = min(MIROSTAT_TOP, N - 1)
         log_p = torch.log_softmax(
@@ -203,13 +205,19 @@ class Chooser:
         ranked = torch.topk(logits, int(k.max()), dim=-1).values
         return logits.masked_fill(logits < ranked.gather(-1, k[:, None] - 1), NEVER)
 
-    def learn(self, kept: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Tell the rule which tokens (B,) were taken from the logits (B, V) that it left: Mirostat corrects its μ."""
-        if self.mu is None:
+    def learn(self, tokens: torch.Tensor) -> None:
+        """Tell the rule which tokens (B,) were taken: Mirostat corrects its μ by their surprise.
+
+        The surprise is that of the distribution which Mirostat was given, before it cut it (Basu et al. 2021, algorithm 1: S
+        is the surprise under the model). Some programs take that of what is left, which is lower.
+        """
+        if self.mu is None or self.given is None:
             return
         target = dict(self.rule.parts)["mirostat"]
-        log_p = torch.log_softmax(kept, dim=-1).gather(-1, tokens[:, None])[:, 0]
-        surprise = (-log_p / math.log(2)).clamp_max(4 * target)  # a forced token may have been excluded
+        log_p = torch.log_softmax(self.given, dim=-1).gather(-1, tokens[:, None])[:, 0]
+        surprise = (-log_p / math.log(2)).clamp_max(
+            4 * target
+        )  # a forced token may be one that is never drawn
         self.mu = self.mu - MIROSTAT_RATE * (surprise - target)
 
 

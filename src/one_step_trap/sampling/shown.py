@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,10 +237,10 @@ def all_loops(tokens: ArrayLike) -> tuple[tuple[int, int], ...]:
 
 
 def numbered(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[int]]]:
-    """Return the different pieces of all ``rows`` in the order of their first use, and each row as their numbers."""
-    number: dict[str, int] = {}
-    numbers = [[number.setdefault(piece, len(number)) for piece in row] for row in rows]
-    return list(number), numbers
+    """Return the different pieces of all ``rows``, the most frequent first, and each row as their numbers."""
+    words = [word for word, _ in Counter(itertools.chain(*rows)).most_common()]
+    number = {word: i for i, word in enumerate(words)}
+    return words, [[number[piece] for piece in row] for row in rows]
 
 
 def save_texts(path: str | Path, texts: Exhibit) -> None:

@@ -57,27 +57,30 @@ TIED: tuple[Arm, ...] = ("forward-tied", "multi-token", "teacherless")
 """Arms whose read-out is tied to the embedding.
 
 In pilots a read-out of its own let one-step training find the lookup of an edge soonest (200 to 800 steps; tied, not within
-1,600) and the tied one let the multi-token arm find the path soonest (400 to 1,200 steps; not within 2,000 otherwise). Each
-got the start it did better with, and ``forward-tied`` is the control.
+1,600), and the tied one let the multi-token arm find the path soonest (400 to 1,200 steps; not within 2,000 otherwise).
+Each got the one it did better with, and ``forward-tied`` is the control.
 """
 
 LEARNED = 0.95  # share of held-out paths that a run must generate exactly to count as one that has learned
 GUESS_MARGIN = (
-    0.08  # a share this close to 1/d is a guess: four standard errors of 500 held-out graphs are .089
+    0.08  # a share this close to 1/d is a guess: 3.6 standard errors of 500 held-out graphs at d = 2
 )
 ENOUGH = 4  # of five seeds
+SHUFFLED = "when the edges are listed in random order, not arm by arm"
 
 RULE = (
-    "On G(2, 4), five seeds of each arm, equal network, optimiser, batch, data and at most equal steps. A run has LEARNED if "
-    "it generates at least 95% of 500 held-out paths exactly at its last evaluation. A run CHEATS if, under teacher forcing, "
+    "On G(2, 4), five seeds of the arms forward and multi-token and three of forward-tied, the same body of the network, "
+    "optimiser, batch and supply of graphs, and at most as many steps. A run has LEARNED if it generates at least 95% of "
+    "500 held-out paths exactly at its last evaluation. A run CHEATS if, under teacher forcing, "
     "its first token is right in a share within 0.08 of 1/d and each later token in at least 95%. 'Can fail' HOLDS if at "
     "least four of five forward runs cheat, no forward or forward-tied run learned, and at least four of five multi-token "
-    "runs learned. It does NOT HOLD if at least four of five forward runs learned. Otherwise it is OPEN."
+    "runs learned; it holds only WHEN the edge list is shuffled if, besides, at least two of three arm-wise runs learned "
+    "(one-step training too). It does NOT HOLD if at least four of five forward runs learned. Otherwise it is OPEN."
 )
 """The rule for the claim samp-teacher, written before the study was run, but not blind.
 
 Pilots chose the learning rate, the batch and the read-out so that an arm leaves its first plateau within the steps of the
-study; in them forward runs guessed the first token in every setting, and teacherless ones learned in none.
+study; in them no forward run guessed the first token better than 1/d in any setting, and no teacherless one learned.
 """
 
 
@@ -299,7 +302,7 @@ class Training:
     learning_rate: float = 2e-3
     warmup: int = 50
     clip: float = 1.0
-    steps: int = 1_600
+    steps: int = 1_200
     every: int = 100
     held_out: int = 500
     solved: float = 0.99
@@ -350,7 +353,7 @@ class Student(torch.nn.Module):
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
             self.body = GPT2Model(config)
         M = torch.randn(self.offsets, D, D if arm in TIED else family.values, generator=generator)
-        M = torch.eye(D) + 0.02 * M if arm in TIED else M / D
+        M = torch.eye(D) + 0.02 * M if arm in TIED else 0.07 * M
         self.readout = torch.nn.Parameter(M)  # (offsets, D, values), or W_k: (offsets, D, D)
 
     def forward(self, tokens: Tensor, places: int) -> Tensor:
@@ -715,21 +718,26 @@ def curves(
 
 
 class Verdict(NamedTuple):
-    """The finding on samp-teacher: paths generated exactly, multi-token minus forward, with the verdict of `RULE`."""
+    """The finding on samp-teacher: paths generated exactly, multi-token minus forward, with the verdict of `RULE`.
+
+    ``cheats``: share of forward runs that cheat; ``learned``: share of multi-token runs that learned.
+    """
 
     difference: Interval
-    verdict: Literal["holds", "does not hold", "open"]
+    verdict: Literal["holds", "holds when", "does not hold", "open"]
+    condition: str
     cheats: Interval
     learned: Interval
 
 
 def verdict(runs: pd.DataFrame, rng: np.random.Generator) -> Verdict:
-    """Return the verdict of `RULE`, the shares of forward runs that cheat and of multi-token runs that learned."""
+    """Return the verdict of `RULE` on the table of the study."""
     table = outcomes(runs)
     check_rng(rng)
     table = table[table["degree"] == 2].set_index("seed")
-    forward, multi = table[table["arm"] == "forward"], table[table["arm"] == "multi-token"]
-    one_step = table[table["arm"].isin(["forward", "forward-tied"])]
+    forward, multi, tied, ordered = (
+        table[table["arm"] == arm] for arm in ("forward", "multi-token", "forward-tied", "arm-wise")
+    )
     both = sorted(set(forward.index) & set(multi.index))
     if len(both) < 5:
         raise BookError(
@@ -738,20 +746,30 @@ def verdict(runs: pd.DataFrame, rng: np.random.Generator) -> Verdict:
     forward, multi = forward.loc[both], multi.loc[both]
     n, cheats, learned = len(both), int(forward["cheats"].sum()), int(multi["learned"].sum())
     needed = math.ceil(ENOUGH / 5 * n)
-    word: Literal["holds", "does not hold", "open"] = "open"
+    none_learned = not forward["learned"].any() and not tied["learned"].any()
+    word: Literal["holds", "holds when", "does not hold", "open"] = "open"
+    condition = ""
     if int(forward["learned"].sum()) >= needed:
         word = "does not hold"
-    elif cheats >= needed and not one_step["learned"].any() and learned >= needed:
+    elif cheats >= needed and none_learned and learned >= needed:
         word = "holds"
+        if len(ordered) and ordered["learned"].mean() >= 2 / 3:
+            word, condition = "holds when", SHUFFLED
     difference = bootstrap_interval((multi["path"] - forward["path"]).to_numpy(), rng)
-    return Verdict(difference, word, proportion_interval(cheats, n), proportion_interval(learned, n))
+    return Verdict(
+        difference, word, condition, proportion_interval(cheats, n), proportion_interval(learned, n)
+    )
 
 
 # Live in the chapter: the beginning of one stored run.
-LIVE: tuple[Arm, int, int] = ("reversed", 0, 600)
-SAME_LOSS = 0.02  # relative, up to step EARLY: rounding of another processor has not grown beyond it
-EARLY = 100
-SAME_END = 0.15  # share of paths at the last common step
+LIVE: tuple[Arm, int, int] = ("reversed", 0, 400)
+EARLY, SAME_LOSS = (
+    200,
+    1e-3,
+)  # relative, before the task is learned: other rounding made 1e-7 of difference up to there
+SAME_END = (
+    0.1  # share of paths at the last common step: other rounding made .004, while learning multiplies it
+)
 
 
 def live() -> Trained:
@@ -763,9 +781,9 @@ def live() -> Trained:
 def check_live(curve: pd.DataFrame, stored: pd.DataFrame) -> float:
     """Return the largest difference of loss from the stored run, in nats; raise a ``BookError`` where the two disagree.
 
-    Up to step `EARLY` the losses at all positions must agree to 2% (on the machine that computed the study they are equal);
-    later the rounding of another processor grows with the training itself, so that only the outcome is compared: the
-    share of paths generated at the last common step, to 0.15.
+    Up to step `EARLY` the losses at all positions must agree to 0.1% (on the machine that computed the study they are
+    equal). Once the network learns the task the rounding of another processor grows, so that from there on only the
+    outcome is compared: the share of paths generated at the last common step, to 0.1.
     """
     _check_runs(curve)
     both = curve.merge(_check_runs(stored), on=list(KEYS), suffixes=("", " stored"), validate="1:1")

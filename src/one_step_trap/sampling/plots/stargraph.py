@@ -70,8 +70,8 @@ def _draw_graph(ax: Axes, stars: Stars, i: int, backwards: bool) -> None:
         for (x, height), node in zip(places[1:], stars.arms[i, arm], strict=True):
             _draw_node(ax, x, height, int(node), BLUE if asked else GREY)
     _draw_node(ax, 0.0, -(d - 1) / 2, int(stars.start[i]), BLUE)
-    ax.annotate("start", (0, -(d - 1) / 2), textcoords="offset points", xytext=(0, -24), ha="center")
-    ax.annotate("goal", (T, 0), textcoords="offset points", xytext=(26, 0), ha="center", va="center")
+    ax.annotate("start", (0, -(d - 1) / 2), textcoords="offset points", xytext=(0, -26), ha="center", size=12)
+    ax.annotate("goal", (T, 0), textcoords="offset points", xytext=(26, 0), ha="center", va="center", size=12)
     path = " ".join(map(str, stars.path(backwards=backwards)[i]))
     given = (stars.goal if backwards else stars.start)[i]
     told = "reversed" if backwards else "forward"
@@ -80,6 +80,7 @@ def _draw_graph(ax: Axes, stars: Stars, i: int, backwards: bool) -> None:
         (0, 1),
         xycoords="axes fraction",
         va="top",
+        size=12,
     )
     ax.set(xlim=(-0.4, T + 0.6), ylim=(-(d - 1) - 0.5, 1.1))
     ax.set_axis_off()
@@ -110,14 +111,13 @@ def _draw_edge(
     if order:
         middle = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
         text = f"{order}: guess" if hard else f"{order}"
-        ax.annotate(
-            text, middle, textcoords="offset points", xytext=(-4, 7), ha="right" if hard else "center"
-        )
+        side = "right" if hard else "center"
+        ax.annotate(text, middle, textcoords="offset points", xytext=(-4, 7), ha=side, size=12)
 
 
 def _draw_node(ax: Axes, x: float, y: float, value: int, color: str) -> None:
     ax.plot([x], [y], "o", ms=20, mfc="none", mec=color, mew=1.6)
-    ax.annotate(str(value), (x, y), ha="center", va="center", color=INK)
+    ax.annotate(str(value), (x, y), ha="center", va="center", color=INK, size=12)
 
 
 def plot_learning(table: pd.DataFrame, *, degree: int = 2) -> Figure:
@@ -133,10 +133,7 @@ def plot_learning(table: pd.DataFrame, *, degree: int = 2) -> Figure:
         rows, (color, dash, marker) = table[table["arm"] == arm], LOOKS[arm]
         ax.fill_between(rows["step"], rows["low"], rows["high"], color=color, alpha=0.15, lw=0)
         ax.plot(rows["step"], rows["mean"], color=color, ls=dash, marker=marker, ms=5, markevery=2, label=arm)
-    ax.axhline(guess, color=GREY, lw=1.2)
-    ax.annotate(
-        "guess", (float(table["step"].max()), guess), xytext=(0, 3), textcoords="offset points", ha="right"
-    )
+    _guess(ax, guess)
     ax.set(ylim=(-0.02, 1.04), xlabel="training step", ylabel="share of held-out paths\ngenerated exactly")
     ax.locator_params(axis="x", nbins=5)
     legend_above(ax, ncols=3)
@@ -157,13 +154,23 @@ def plot_positions(table: pd.DataFrame, *, degree: int = 2) -> Figure:
         x = rows["position"] + 0.07 * (k - (len(arms) - 1) / 2)
         reach = np.abs(rows[["forced_low", "forced_high"]].to_numpy().T - rows["forced"].to_numpy())
         ax.errorbar(x, rows["forced"], reach, color=color, ls=dash, lw=1.2, marker=marker, ms=6, label=arm)
-    ax.axhline(guess, color=GREY, lw=1.2)
     positions = sorted(table["position"].unique())
     ax.set_xticks(positions)
-    ax.annotate("guess", (max(positions) + 0.3, guess), xytext=(0, 3), textcoords="offset points", ha="right")
+    _guess(ax, guess)
     ax.set(ylim=(0, 1.05), xlabel="position in the answer", ylabel="share right with true\ntokens before it")
     legend_above(ax, ncols=3)
     return figure
+
+
+def _guess(ax: Axes, guess: float) -> None:
+    """Draw the level of a guessed first token, named beside the axes."""
+    ax.axhline(guess, color=GREY, lw=1.2)
+    place: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "va": "center",
+    }
+    ax.annotate("1/d", (1, guess), xytext=(4, 0), **place, size=12)
 
 
 def plot_degrees(table: pd.DataFrame) -> Figure:

@@ -66,7 +66,8 @@ STYLE = f"""
 .ost-text .ost-axis {{ margin: 0; text-align: center; line-height: 1.2; }}
 .ost-text .ost-move {{ display: block; margin: .3rem .4rem 0 1.6rem; }}
 .ost-text .ost-move input {{ display: block; }}
-.ost-text .ost-pair {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.2rem; margin: .8rem 0; }}
+.ost-text .ost-pair {{ display: grid; gap: 1.2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); margin: .8rem 0; }}
 .ost-text .ost-pane {{ border: 1px solid var(--pst-color-border, {GREY}); border-radius: .4rem; padding: .6rem .8rem;
   min-width: 0; }}
 .ost-text .ost-pane pre.ost-words {{ min-height: 17rem; }}
@@ -77,12 +78,9 @@ STYLE = f"""
 .ost-text dl dt, .ost-text dl dd {{ margin: 0; padding: 0; font-weight: normal; }}
 .ost-text dl dd {{ text-align: right; font-weight: 600; }}
 .ost-text .ost-key {{ display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: .85rem; margin: 0; }}
-.ost-text .ost-key > div {{ display: flex; flex-wrap: wrap; align-items: center; gap: 0 .4rem; }}
+.ost-text .ost-key > div:first-child {{ display: flex; flex-wrap: wrap; gap: 0 .4rem; }}
 .ost-text .ost-key .ost-scale span {{ padding: .1em .55em; border-radius: 0; }}
-@media (max-width: 40rem) {{
-  .ost-text .ost-pair {{ grid-template-columns: minmax(0, 1fr); }}
-  .ost-text .ost-pane pre.ost-words {{ min-height: 0; }}
-}}
+@media (max-width: 40rem) {{ .ost-text .ost-pane pre.ost-words {{ min-height: 0; }} }}
 """
 
 SCRIPT = """
@@ -108,7 +106,9 @@ const fill = (side, text, place) => {
   const start = data.starts[place];
   const words = Array.from({length: data.window}, (_, i) => word(text, start + i)).flat();
   box.querySelector(`.ost-pane[data-side="${side}"] pre`).replaceChildren(...words.filter((w) => w));
-  ["entropy", "repeats", "loop"].forEach((signal, i) => put(`${side}-${signal}`, text.readings[place][i]));
+  const [mean, share, looped] = text.readings[place];
+  Object.entries({entropy: `${mean} nats`, repeats: share, loop: `${looped} of ${data.window}`})
+    .forEach(([signal, words]) => put(`${side}-${signal}`, words));
 };
 const show = () => {
   const place = Number(slider.value), start = data.starts[place];
@@ -121,8 +121,8 @@ const show = () => {
   path("ost-line", text.curve);
   path("ost-looped", text.looped);
   path("ost-window", `M${start} 0H${start + data.window}V${data.height}H${start}Z`);
-  slider.setAttribute("aria-valuetext",
-    `${data.places[place]}: ${text.readings[place][0]}, ${human.name} ${human.readings[place][0]}`);
+  const [mean, other] = [text, human].map((one) => one.readings[place][0]);
+  slider.setAttribute("aria-valuetext", `${data.places[place]}: ${mean} nats, ${human.name} ${other}`);
 };
 [slider, ...radios].forEach((control) => control.addEventListener("input", show));
 // A press on the strip moves the window there, and so does dragging along it.
@@ -244,9 +244,9 @@ def visible(words: Sequence[str]) -> list[str]:
 def _readings(text: ShownText, start: int, end: int) -> list[str]:
     looped = sum(max(0, min(b, end) - max(a, start)) for a, b in text.loops)
     return [
-        f"{text.entropy[start:end].mean():.2f} nats",
+        f"{text.entropy[start:end].mean():.2f}",
         f"{text.said_before(end):.0%}",
-        f"{looped:,} of {end - start:,}",
+        str(looped),
     ]
 
 
@@ -319,7 +319,7 @@ def _strip(data: dict[str, Any], alt_text: str) -> str:
 
 def _slider(name: str, data: dict[str, Any]) -> str:
     rule, human = data["texts"][0], data["texts"][-1]
-    says = f"{data['places'][0]}: {rule['readings'][0][0]}, {human['name']} {human['readings'][0][0]}"
+    says = f"{data['places'][0]}: {rule['readings'][0][0]} nats, {human['name']} {human['readings'][0][0]}"
     return (
         f'<div class="ost-move"><label for="{name}-position">Position: '
         f'<output data-signal="position" for="{name}-position">{data["places"][0]}</output></label>'
@@ -329,15 +329,16 @@ def _slider(name: str, data: dict[str, Any]) -> str:
 
 
 def _pane(side: str, text: dict[str, Any], data: dict[str, Any]) -> str:
-    names = {
-        "entropy": "mean entropy here",
-        "repeats": "4-grams said before, so far",
-        "loop": "tokens in a loop here",
+    mean, share, looped = text["readings"][0]
+    readings = {
+        "entropy": ("mean entropy here", f"{mean} nats"),
+        "repeats": ("4-grams said before, so far", share),
+        "loop": ("tokens in a loop here", f"{looped} of {data['window']}"),
     }
     # The slider's own text is read aloud when it moves: six numbers more would be too many (aria-live).
     rows = "".join(
-        f'<dt>{names[signal]}</dt><dd><output data-signal="{side}-{signal}" aria-live="off">{value}</output></dd>'
-        for signal, value in zip(names, text["readings"][0], strict=True)
+        f'<dt>{what}</dt><dd><output data-signal="{side}-{signal}" aria-live="off">{value}</output></dd>'
+        for signal, (what, value) in readings.items()
     )
     line = "line" if side == "rule" else "human"
     title = (
@@ -378,6 +379,6 @@ def _key() -> str:
     return (
         '<div class="ost-key"><div>entropy before the token, nats: '
         f'<div class="ost-scale">{scale}</div></div>'
-        f'<div><span class="ost-loop" style="--e:0">in a loop</span> on the curves: {_sample("looped")}</div>'
+        f'<div><span class="ost-loop" style="--e:0">in a loop</span>, on the curves {_sample("looped")}</div>'
         "<div>¶ end of a line</div></div>"
     )
