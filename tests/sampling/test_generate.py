@@ -55,7 +55,7 @@ def test_what_there_is(drawn, passages):
     assert costs[0].log_loss.shape == (3, 6)
     assert np.array_equal(traces["human", 0].tokens, passages[:, P:])
     # Every rule and seed says something of its own (Mirostat finds nothing to cut in so flat a model).
-    others = [trace.tokens.tobytes() for trace in traces.values() if trace.rule != "mirostat=5"]
+    others = [trace.tokens.tobytes() for trace in traces.values() if not trace.rule.startswith("mirostat")]
     assert len(set(others)) == len(others)
 
 
