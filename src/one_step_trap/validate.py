@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from one_step_trap.errors import BookError
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 def shown(value: Any) -> str:

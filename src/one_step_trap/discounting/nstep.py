@@ -36,10 +36,17 @@ from one_step_trap.discounting.checks import (
 )
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import check_count, check_finite, check_gamma, check_probability, check_rng, shown
+from one_step_trap.validate import (
+    IntArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    check_probability,
+    check_rng,
+    shown,
+)
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 LEFT_REWARD, RIGHT_REWARD = -1.0, 1.0
 N_STEPS = tuple(2**k for k in range(10))  # 1, 2, 4, ..., 512: the curves of figure 7.2

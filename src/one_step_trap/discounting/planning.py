@@ -36,13 +36,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from one_step_trap.discounting.checks import check_choice, check_flag, check_kind, check_list, check_positions
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_gamma,
@@ -51,7 +51,6 @@ from one_step_trap.validate import (
     check_transition_matrix,
 )
 
-IntArray = NDArray[np.int64]
 UnseenNext = Literal["uniform", "stay"]
 
 GAMMAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -39,7 +39,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from one_step_trap.discounting.checks import check_callable, check_kind, check_list, check_table
@@ -50,9 +50,7 @@ from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
 from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.study import Study
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_real, check_rng
-
-IntArray = NDArray[np.int64]
+from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_real, check_rng
 
 
 class Stepper(Protocol):

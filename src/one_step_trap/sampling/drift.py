@@ -50,11 +50,10 @@ from scipy import stats
 from one_step_trap.discounting.checks import check_callable, check_choice, check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
-from one_step_trap.sampling.measures import TraceLike, check_trace
+from one_step_trap.sampling.measures import HUMAN, TraceLike, check_trace
 from one_step_trap.stats import Interval, exact, proportion_interval
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_rng, shown
+from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng, shown
 
-HUMAN = "human"
 TOKENS_PER_WINDOW = 64
 EDGE = 128  # tokens at the start and at the end of a text that are looked at on their own
 BAND = (0.025, 0.975)  # quantiles of the human passages between which a text counts as inside
@@ -145,12 +144,12 @@ class _One:
 
     rule: str
     seed: int
-    tokens: measures.IntArray
+    tokens: IntArray
     entropy: FloatArray
     log_loss: FloatArray
 
 
-def _prompts(trace: TraceLike, N: int) -> measures.IntArray:
+def _prompts(trace: TraceLike, N: int) -> IntArray:
     """Return the number of each text's prompt, (N,): what the trace says, or 0 … N-1."""
     numbers = np.asarray(getattr(trace, "prompts", np.arange(N)))
     if numbers.shape != (N,) or not np.issubdtype(numbers.dtype, np.integer):
@@ -183,7 +182,7 @@ def trace_rows(
     return pd.DataFrame(table)[list(names)]
 
 
-def _token_measures(tokens: measures.IntArray) -> dict[str, Any]:
+def _token_measures(tokens: IntArray) -> dict[str, Any]:
     S = tokens.shape[1]
     if S < 4:
         raise BookError(f"the measures of a text need at least 4 tokens, got {S}")

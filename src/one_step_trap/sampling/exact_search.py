@@ -48,6 +48,7 @@ from one_step_trap.sampling.beam import beam_search
 from one_step_trap.stats import proportion_interval
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_positive,
@@ -55,8 +56,6 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
-
-IntArray = NDArray[np.int64]
 
 # --- grammars ---------------------------------------------------------------------------------------------
 

@@ -29,10 +29,11 @@ from numpy.typing import ArrayLike
 
 from one_step_trap.discounting.checks import check_kind, check_positions
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.languages import IntArray, Language, check_distribution, check_language, entropy
+from one_step_trap.sampling.languages import Language, check_distribution, check_language, entropy
 from one_step_trap.trap.chains import dobrushin, kl_divergence, total_variation
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_probability,

@@ -26,18 +26,10 @@ from numpy.typing import ArrayLike
 from one_step_trap.discounting.checks import check_choice, check_kind, check_kinds, check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.exposure import STEPS, Exposure, Prediction, Rates, expose, predict, rates
-from one_step_trap.sampling.languages import (
-    IntArray,
-    Language,
-    ergodic,
-    off_support,
-    sample_pairs,
-    topics,
-    two_books,
-)
+from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
 from one_step_trap.sampling.learners import Network, add_alpha, backoff, copying, train_network
 from one_step_trap.stats import Interval
-from one_step_trap.validate import FloatArray, check_count, check_rng
+from one_step_trap.validate import FloatArray, IntArray, check_count, check_rng
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)  # training pairs
 SEEDS = 20

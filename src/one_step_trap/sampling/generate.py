@@ -14,18 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from one_step_trap.discounting.checks import check_list
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.decoder import check_tokens, decoder, one_thread
+from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.rules import NEVER, Chooser, Rule, draw, parse_all
-from one_step_trap.validate import FloatArray, check_count
-
-IntArray = NDArray[np.int64]
-HUMAN = "human"
-"""Name of the control: the model reads what a person wrote."""
+from one_step_trap.validate import FloatArray, IntArray, check_count
 
 BATCH = 96  # texts at once: enough for the arithmetic to outweigh reading the weights (benchmarks/)
 

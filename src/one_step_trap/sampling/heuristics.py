@@ -16,10 +16,10 @@ import pandas as pd
 from one_step_trap.discounting.checks import check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
-from one_step_trap.sampling.drift import HUMAN, change, cube, estimate, kind, over_prompts, sampled
-from one_step_trap.sampling.measures import FORBIDS, TokenFacts
+from one_step_trap.sampling.drift import change, cube, estimate, kind, over_prompts, sampled
+from one_step_trap.sampling.measures import FORBIDS, HUMAN, TokenFacts
 from one_step_trap.stats import Interval
-from one_step_trap.validate import FloatArray
+from one_step_trap.validate import BoolArray, FloatArray
 
 
 def forbidden_shares(facts: TokenFacts, rules: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def _check_loss(loss: Any) -> FloatArray:
 FORBIDDEN = ("impossible", "impossible_low", "impossible_high", "tokens_between")
 
 
-def _forbidden(hit: measures.BoolArray, rng: np.random.Generator) -> dict[str, float]:
+def _forbidden(hit: BoolArray, rng: np.random.Generator) -> dict[str, float]:
     """Return the share of forbidden tokens with its interval, from (passages, tokens)."""
     e = over_prompts(hit.mean(1), rng)
     return dict(

@@ -27,8 +27,9 @@ from one_step_trap.figures import to_svg
 from one_step_trap.sampling import drift as measured
 from one_step_trap.sampling import models, survival, texts
 from one_step_trap.sampling.decoder import check_device, text_memory
-from one_step_trap.sampling.drift import HUMAN, cube, over_prompts, share_over_prompts, window_names
+from one_step_trap.sampling.drift import cube, over_prompts, share_over_prompts, window_names
 from one_step_trap.sampling.generate import BATCH, generate
+from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.rules import parse_all
 from one_step_trap.sampling.survival import Time

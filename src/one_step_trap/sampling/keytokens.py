@@ -22,12 +22,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import proportion_interval
 from one_step_trap.validate import (
+    BoolArray,
     FloatArray,
     check_count,
     check_finite,
@@ -35,8 +36,6 @@ from one_step_trap.validate import (
     check_probability,
     check_rng,
 )
-
-BoolArray = NDArray[np.bool_]
 
 E, RECOVER, SHARE, SPREAD, BURST = 0.01, 0.1, 0.1, 0.5, 10.0  # the settings of `compare`
 MAX_DRAWS = 50_000_000  # tokens simulated at once

@@ -25,6 +25,7 @@ from one_step_trap.errors import BookError
 from one_step_trap.trap.chains import stationary
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_positive,
@@ -32,8 +33,6 @@ from one_step_trap.validate import (
     check_rng,
     check_transition_matrix,
 )
-
-IntArray = NDArray[np.int64]
 
 TOKENS, UNUSED = 200, 50  # the vocabulary, and how much of it `off_support` never uses
 ZIPF = 1.0  # exponent of the token frequencies

@@ -26,19 +26,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.errors import BookError
 from one_step_trap.validate import (
+    BoolArray,
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_probability,
     shown,
 )
 
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+HUMAN = "human"
+"""Name of the control among the rules: the model reads what a person wrote."""
 
 LONGEST_CYCLE = 128  # tokens: P, the longest cycle that counts as one
 REPEATS = 3  # m: how often a cycle must have been said

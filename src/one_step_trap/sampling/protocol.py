@@ -16,7 +16,8 @@ import pandas as pd
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import drift
-from one_step_trap.sampling.generate import HUMAN, Cost, Traces, generate
+from one_step_trap.sampling.generate import Cost, Traces, generate
+from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
 from one_step_trap.study import Study

@@ -20,17 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.measures import (
-    BoolArray,
-    IntArray,
-    TraceLike,
-    check_tokens,
-    find_loops,
-    ngram_ids,
-)
-from one_step_trap.validate import FloatArray, check_count, check_finite, shown
+from one_step_trap.sampling.measures import TraceLike, check_tokens, find_loops, ngram_ids
+from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_finite, shown
 
-HUMAN = "human"  # the rule of the text that a person wrote
 GRAM = 4  # tokens: repetition is counted in 4-grams, as in ``measures.seq_rep``
 MISSING = "\N{REPLACEMENT CHARACTER}"  # what decoders write for bytes that are no character (yet)
 FORMAT = "one-step-trap texts, version 1"

@@ -33,14 +33,13 @@ from one_step_trap.stats import Interval, bootstrap_interval, proportion_interva
 from one_step_trap.study import Study
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_positive,
     check_probability,
     check_rng,
     shown,
 )
-
-IntArray = NDArray[np.int64]
 
 Arm = Literal["forward", "forward-tied", "reversed", "multi-token", "teacherless", "structured", "arm-wise"]
 ARMS: tuple[Arm, ...] = get_args(Arm)

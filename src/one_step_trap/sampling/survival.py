@@ -24,9 +24,8 @@ from scipy import stats
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.drift import check_rows, cube, over_prompts
-from one_step_trap.sampling.measures import IntArray
 from one_step_trap.stats import Interval, proportion_interval, readable
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_rng, shown
+from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng, shown
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse, special
 
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_real, check_transition_matrix
+from one_step_trap.validate import (
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    check_real,
+    check_transition_matrix,
+)
 
-IntArray = NDArray[np.int64]
 Metric = Literal["tv", "kl", "w1"]
 Method = Literal["auto", "squaring", "loop"]
 

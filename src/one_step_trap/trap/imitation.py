@@ -44,6 +44,7 @@ from one_step_trap.trap.bounds import imitation_bound
 from one_step_trap.trap.networks import one_thread
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_positive,
@@ -51,8 +52,6 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
-
-IntArray = NDArray[np.int64]
 
 # --- exactly ----------------------------------------------------------------------------------------------
 

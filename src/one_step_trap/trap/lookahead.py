@@ -39,23 +39,22 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.discounting.planning import MDP, random_mdp
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval
 from one_step_trap.trap.worlds import make_env
 from one_step_trap.validate import (
+    BoolArray,
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_gamma,
     check_probability,
     check_rng,
 )
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 HOLDS = "holds"
 HOLDS_AT_ENDS = "holds between the extremes only"

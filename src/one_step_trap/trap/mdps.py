@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from one_step_trap.discounting.planning import TIE, IntArray
-from one_step_trap.validate import FloatArray
+from one_step_trap.discounting.planning import TIE
+from one_step_trap.validate import FloatArray, IntArray
 
 Chain = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 ROUNDS = 3  # how often the adversary looks at the values it has made and moves the probability anew

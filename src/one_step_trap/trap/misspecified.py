@@ -38,13 +38,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numba import njit
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_probability,
@@ -52,7 +52,6 @@ from one_step_trap.validate import (
     check_transition_matrix,
 )
 
-IntArray = NDArray[np.int64]
 Observe = Sequence[Hashable] | Callable[[int], Hashable] | None
 
 SIZES = (100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
@@ -40,6 +40,7 @@ from one_step_trap.trap.rollout import Model, first_at_least, open_loop, predict
 from one_step_trap.trap.simulators import World, known_world, perturbed
 from one_step_trap.trap.worlds import Spaces, Trajectories, check_env, collect, make_env
 from one_step_trap.validate import (
+    BoolArray,
     FloatArray,
     check_count,
     check_finite,
@@ -48,9 +49,6 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 HORIZONS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 BLOCK = 32

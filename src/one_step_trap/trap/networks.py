@@ -34,9 +34,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from one_step_trap.errors import BookError
-from one_step_trap.trap.worlds import IntArray, Trajectories, check_trajectories
+from one_step_trap.trap.worlds import Trajectories, check_trajectories
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_positive,
     check_probability,

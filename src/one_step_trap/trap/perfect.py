@@ -22,9 +22,9 @@ from scipy import stats
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.trap.chains import LONGEST, IntArray, check_steps, distributions, total_variation
+from one_step_trap.trap.chains import LONGEST, check_steps, distributions, total_variation
 from one_step_trap.trap.regimes import Regime, drift, leak
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_rng
+from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng
 
 FLOAT_PRECISION = 1e-11
 LOST = 0.1

@@ -28,7 +28,6 @@ from one_step_trap.trap.chains import (
     LONGEST,
     ErrorCurve,
     Growth,
-    IntArray,
     Metric,
     check_chain,
     check_steps,
@@ -43,6 +42,7 @@ from one_step_trap.trap.chains import (
 )
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_positive,
     check_probability,

@@ -26,6 +26,7 @@ from one_step_trap.trap.networks import Network
 from one_step_trap.trap.worlds import Trajectories, collect
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_positive,
@@ -33,7 +34,6 @@ from one_step_trap.validate import (
     check_rng,
 )
 
-IntArray = NDArray[np.int64]
 Model = Callable[[FloatArray, FloatArray], ArrayLike]
 """(observation (B, D), action (B, A)) -> next observation (B, D): float64 in, anything that NumPy reads as real out."""
 Sampler = Callable[[FloatArray, FloatArray, np.random.Generator], ArrayLike]

@@ -12,13 +12,10 @@ from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap.worlds import check_env
-from one_step_trap.validate import FloatArray, check_positive
-
-BoolArray = NDArray[np.bool_]
+from one_step_trap.validate import BoolArray, FloatArray, check_positive
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,14 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.errors import BookError
 from one_step_trap.stats import bootstrap_interval, proportion_interval
 from one_step_trap.trap.chains import check_steps
 from one_step_trap.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_positive,
@@ -45,7 +46,6 @@ from one_step_trap.validate import (
     check_rng,
 )
 
-IntArray = NDArray[np.int64]
 Way = Literal["enumeration", "merged states", "Monte Carlo"]
 
 EXPONENTIAL = 1.5

@@ -22,10 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.engines import quiet_mujoco
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_probability, check_real, check_rng
-
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
+from one_step_trap.validate import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_count,
+    check_probability,
+    check_real,
+    check_rng,
+)
 
 MAX_ENVS = 16  # environments stepped side by side: enough to hide the cost of calling a policy
 OPEN_END = 1_000  # steps after which an episode is cut where the environment itself has no time limit

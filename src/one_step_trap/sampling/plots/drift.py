@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from one_step_trap.discounting.checks import check_kind, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, VERMILLION, legend_above, new_figure
-from one_step_trap.sampling.drift import HUMAN
 from one_step_trap.sampling.heuristics import BUYS
+from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.published import Ordering
 from one_step_trap.sampling.survival import Survival
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
-from one_step_trap.sampling.drift import HUMAN
+from one_step_trap.sampling.measures import HUMAN
 
 if TYPE_CHECKING:
     from one_step_trap.sampling.instrument import SampleReport

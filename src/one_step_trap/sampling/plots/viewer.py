@@ -18,7 +18,8 @@ import numpy as np
 
 from one_step_trap.errors import BookError
 from one_step_trap.figures import BLUE, GREY, VERMILLION
-from one_step_trap.sampling.shown import GRAM, HUMAN, ShownText, check_texts, numbered
+from one_step_trap.sampling.measures import HUMAN
+from one_step_trap.sampling.shown import GRAM, ShownText, check_texts, numbered
 from one_step_trap.validate import FloatArray, check_count, shown
 
 WINDOW = 128  # tokens in sight
