@@ -16,7 +16,7 @@ import pandas as pd
 from one_step_trap.discounting.checks import check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
-from one_step_trap.sampling.drift import change, cube, estimate, kind, over_prompts, sampled
+from one_step_trap.sampling.drift import change, estimate, kind, over_prompts, sampled
 from one_step_trap.sampling.measures import FORBIDS, HUMAN, TokenFacts
 from one_step_trap.stats import Interval
 from one_step_trap.validate import BoolArray, FloatArray
@@ -140,7 +140,7 @@ def buys_and_costs(summary: pd.DataFrame, forbidden: pd.DataFrame | None = None)
 
 # --- from a stored study ----------------------------------------------------------------------------------
 
-STEPS_ASKED = ("forbidden", "human_log_loss")
+ASKED = ("forbidden", "human_log_loss")
 
 
 def stored_costs(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def stored_costs(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
     The two columns it reads are filled for the first seed of each rule.
     """
-    check_table(table, ["rule", "prompt", *STEPS_ASKED], "table")
+    check_table(table, ["rule", "prompt", *ASKED], "table")
     records = []
     for rule in dict.fromkeys(table["rule"]):
         asked = table[(table["rule"] == rule) & table["forbidden"].notna()].sort_values("prompt")
@@ -173,10 +173,9 @@ def matched(table: pd.DataFrame, summary: pd.DataFrame, rng: np.random.Generator
     ``change`` of the entropy over the run against the human control (nats), ``looped`` (share of texts) and ``diversity``
     (different tokens in the last 128, human = 1), each with its interval.
     """
-    loss = {
-        rule: cube(table[table["forbidden"].notna()], rule, ["human_log_loss"])[:, 0, 0]
-        for rule in sampled(summary)
-    }
+    check_table(table, ["rule", "prompt", *ASKED], "table")
+    asked = table[table["forbidden"].notna()].sort_values("prompt")
+    loss = {rule: asked.loc[asked["rule"] == rule, "human_log_loss"].to_numpy() for rule in sampled(summary)}
     if "pure" not in loss or any(np.isnan(values).any() for values in loss.values()):
         raise BookError("matched rules need the rule pure, and a log-loss of human text under every rule")
     facts = buys_and_costs(summary).pivot(index="rule", columns="what")

@@ -127,7 +127,9 @@ def run_part(
     model: str, schedule: Sequence[Part], rules: Sequence[str], steps: int, index: int
 ) -> pd.DataFrame:
     """Compute one part of a study on a model by name."""
-    part = schedule[check_count(index, "index", minimum=0)]
+    if check_count(index, "index", minimum=0) >= len(schedule):
+        raise BookError(f"index must be below {len(schedule)}, the parts of this study, got {index}")
+    part = schedule[index]
     lm = load(model)
     return part_rows(lm, part, *draw_part(lm, part, rules=rules, steps=steps))
 
