@@ -269,8 +269,10 @@ def test_nothing_that_was_built_is_in_git():
 
 
 def test_files_are_small():
+    """Weights of a model may have 20 MB."""
     for path in files_in_git():
-        assert path.stat().st_size < 5 * 2**20, path
+        most = 20e6 if path.suffix == ".safetensors" else 5 * 2**20
+        assert path.stat().st_size < most, path
 
 
 def test_programs_can_be_run():

@@ -153,6 +153,18 @@ def test_training_helps_on_the_test_passages(data, rows):
     assert trained["bits"].sum() < before["bits"].sum()
 
 
+def test_a_cell_trained_again_is_held_against_the_stored_one(rows):
+    stored = pd.concat([rows, rows.assign(seed=9)], ignore_index=True)
+    now, then = wall.check_cell(stored, rows)
+    assert now == then > 0
+    with pytest.raises(BookError, match="comes to"):
+        wall.check_cell(stored.assign(bits=stored["bits"] * 1.1), rows)
+    with pytest.raises(BookError, match="has no cell"):
+        wall.check_cell(stored, rows.assign(seed=5))
+    with pytest.raises(BookError, match="one cell"):
+        wall.check_cell(stored, stored)
+
+
 def test_the_study_has_each_cell_once_and_the_first_seed_first():
     plan = wall.cells(SETTINGS)
     assert [(model.width, size, seed) for model, size, seed in plan] == [

@@ -30,7 +30,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,6 @@ class Settings:
 
 
 FULL = Settings()
-SLICE = replace(FULL, models=FULL.models[:2], sizes=FULL.sizes[:2], seeds=(1, 1))
-"""The smallest cell is in it; see `smallest_cell`."""
 
 
 # --- data -------------------------------------------------------------------------------------------------
@@ -354,9 +352,44 @@ STUDY = Study(
 )
 
 
+SLICE_TOLERANCE = 0.03
+"""Bits per byte by which a cell trained on another processor may differ: a third of what seeds differ by at most."""
+
+
 def smallest_cell(folder: str | Path | None = None) -> pd.DataFrame:
     """Train the smallest cell of the study again and return its rows, to be held against the stored ones."""
     return cell_rows(FULL.models[0], FULL.sizes[0], 0, corpus(None if folder is None else str(folder)))
+
+
+def check_cell(
+    stored: pd.DataFrame, rows: pd.DataFrame, *, atol: float = SLICE_TOLERANCE
+) -> tuple[float, float]:
+    """Return the test bits per byte of a cell trained again and of its stored rows; too large a difference is an error.
+
+    ``rows`` is one cell as `cell_rows` gives it. Processors round bfloat16 products differently, and hundreds of updates
+    make more of it, so that the comparison is one of results and not of digits.
+    """
+    cell = ["parameters", "tokens", "seed"]
+    again = check_rows(rows)
+    if len(again[cell].drop_duplicates()) != 1:
+        raise BookError("rows must be those of one cell")
+    N, D, seed = (int(again[name].iloc[0]) for name in cell)
+    old = check_rows(stored)
+    old = old[(old["parameters"] == N) & (old["tokens"] == D) & (old["seed"] == seed)]
+    values = []
+    for some in (again, old):
+        test = some[some["measure"] == "test"]
+        if not len(test):
+            raise BookError(
+                f"the stored table has no cell of {N} parameters, {D} tokens, seed {seed}: run `make sweep`"
+            )
+        values.append(float(test["bits"].sum() / test["bytes"].sum()))
+    if abs(values[0] - values[1]) > check_positive(atol, "atol"):
+        raise BookError(
+            f"the cell of {N} parameters and {D} tokens comes to {values[0]:.3f} bits per byte, stored {values[1]:.3f}: "
+            "compute the table anew with `make sweep`"
+        )
+    return values[0], values[1]
 
 
 # --- what the table says ----------------------------------------------------------------------------------
