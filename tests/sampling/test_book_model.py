@@ -72,3 +72,17 @@ def test_another_model_in_its_place_is_seen(folder, record, tmp_path):
     (tmp_path / pretraining.PROVENANCE).write_text(json.dumps(changed), encoding="utf-8")
     with pytest.raises(BookError, match=r"restore data/ with `git checkout data`"):
         pretraining.check_book_model(tmp_path, split()[1][:1])
+
+
+def test_a_provenance_that_lacks_something_is_an_error(folder, record, tmp_path):
+    assert pretraining.read_provenance(folder) == record
+    with pytest.raises(BookError, match="cannot be read"):
+        pretraining.read_provenance(tmp_path)
+    for text, message in (
+        ("{", "cannot be read"),
+        ("[]", "no entry"),
+        ('{"parameters": 1}', "no entry architecture"),
+    ):
+        (tmp_path / pretraining.PROVENANCE).write_text(text, encoding="utf-8")
+        with pytest.raises(BookError, match=message):
+            pretraining.read_provenance(tmp_path)

@@ -223,6 +223,19 @@ def test_means_and_medians_part_where_texts_go_to_both_sides():
     assert r["entropy_last_median"] < r["entropy_last"] - 0.5
 
 
+def test_the_difference_of_two_tables_is_that_of_their_changes(table):
+    steeper = d.rows(
+        [make_trace("human", 0), *(make_trace("pure", seed, slope=0.3) for seed in range(2))], decode
+    )
+    found = d.difference(steeper, table, "pure", np.random.default_rng(0))
+    assert found.value == pytest.approx(0.1 * 5.12, abs=0.02)  # nats per 100 tokens, over 512
+    assert found.low < found.value < found.high
+    assert d.difference(table, table, "pure", np.random.default_rng(0)).value == 0
+    fewer = steeper[steeper["prompt"] < 8]
+    with pytest.raises(BookError, match="the same prompts"):
+        d.difference(fewer, table, "pure", np.random.default_rng(0))
+
+
 def test_summaries_are_deterministic(table):
     small = table[table["rule"].isin(["human", "pure"])]
     a, b = (d.summarise(small, np.random.default_rng(5), resamples=100) for _ in range(2))
@@ -464,6 +477,20 @@ def test_panels_of_a_figure(summary):
     }
     many = small_summary({f"rule={i}": (i - 7.5, 0.1) for i in range(9)})  # two rise, seven fall: five fit
     assert [len(rules) for rules in d.sides(many).values()] == [4, 5]
+
+
+def test_the_ends_of_texts_are_drawn_before_the_human_ones(table):
+    figure = plots.plot_ends(table, ["pure", "greedy", "top-k=50"])
+    seen = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.texts[0].get_text() for ax in seen] == ["pure", "greedy", "top-k=50"]
+    for ax in seen:
+        ours, human = ax.patches[0].get_xy(), ax.patches[1].get_xy()
+        assert ours[:, 1].max() <= 1
+        assert human[:, 1].max() <= 1
+    with pytest.raises(BookError, match="between 1 and"):
+        plots.plot_ends(table, [])
+    with pytest.raises(BookError, match="no rows of the rule"):
+        plots.plot_ends(table, ["mirostat=5"])
 
 
 def test_figures(table, summary):

@@ -193,3 +193,9 @@ def test_bad_names(runs):
         es.fade(runs, "ergodic", rng())
     with pytest.raises(BookError, match="Generator"):
         es.cells(runs, 0)
+
+
+def test_the_picture_of_two_states_names_both_rates():
+    words = " ".join(text.get_text() for text in plots.plot_way_back().axes[0].texts)
+    assert "λ" in words
+    assert "ρ" in words

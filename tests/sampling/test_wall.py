@@ -207,6 +207,17 @@ def test_a_gain_without_noise_is_exact():
     assert gains["helps"].all()
 
 
+def test_the_gain_between_any_two_cells_is_the_difference_of_their_losses():
+    runs = table(lambda N, D: 2 - 0.02 * math.log(N) - 0.1 * math.log(D))
+    rng = np.random.default_rng(0)
+    found = wall.gain(runs, (10, 100), (160, 1_600), rng)
+    assert found.value == pytest.approx(0.12 * math.log(16), abs=1e-3)
+    assert found.n == 2
+    assert wall.gain(runs, (160, 1_600), (10, 100), rng).value == pytest.approx(-found.value)
+    with pytest.raises(BookError, match=r"no cell of \(20, 100\)"):
+        wall.gain(runs, (20, 100), (40, 100), rng)
+
+
 def test_noise_between_seeds_widens_the_interval():
     quiet, loud = (
         wall.steps(table(lambda N, D: 2 - 0.02 * math.log(N), spread=s, seeds=3), np.random.default_rng(0))

@@ -536,6 +536,24 @@ def change(summary: pd.DataFrame, rule: str) -> Interval:
     return Interval(r["drift"] * scale, r["drift_low"] * scale, r["drift_high"] * scale, int(r["prompts"]))
 
 
+def difference(
+    a: pd.DataFrame, b: pd.DataFrame, rule: str, rng: np.random.Generator, *, resamples: int = 2_000
+) -> Interval:
+    """Return the change over a run under ``rule`` in the texts ``a`` minus that in ``b``, paired by prompt, in nats.
+
+    Both are rows of texts (`rows`) with the human control, of the same prompts and equally long. The change of each is
+    against its own control, so that what the model and its tokens make of human text drops out.
+    """
+    changes = []
+    for table in (a, b):
+        excess = _quantity(check_rows(table), rule, "excess")  # (P, K, windows)
+        changes.append(slopes(excess, positions(table)).mean(1) * float(table["steps"].iloc[0]) / 100)
+    prompts = [sorted(set(table.loc[table["rule"] == rule, "prompt"])) for table in (a, b)]
+    if prompts[0] != prompts[1] or a["steps"].iloc[0] != b["steps"].iloc[0]:
+        raise BookError("a difference needs two tables of the same prompts, and texts of the same length")
+    return over_prompts(changes[0] - changes[1], check_rng(rng), resamples=resamples)
+
+
 def state(e: Interval, smallest: float = SMALLEST_CHANGE) -> str:
     """Return "rises", "falls", "steady" or "undecided" for a change over a run, by the rule of this module."""
     if not isinstance(e, Interval):

@@ -749,6 +749,20 @@ def provenance(run: Run, stream: IntArray, result: HeldOut) -> dict[str, Any]:
     }
 
 
+def read_provenance(folder: str | Path) -> dict[str, Any]:
+    """Return what is stored beside a base model (`provenance`); a file that is missing or damaged is an error."""
+    path = Path(folder) / PROVENANCE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BookError(f"{path} cannot be read: {shown(str(error))}") from None
+    needed = ("parameters", "architecture", "held_out", "lead_over_best_baseline", "passages")
+    lost = [name for name in needed if name not in record] if isinstance(record, dict) else list(needed)
+    if lost:
+        raise BookError(f"{path} has no entry {lost[0]}: restore data/ with `git checkout data`")
+    return dict(record)
+
+
 def check_book_model(
     folder: str | Path, passages: Sequence[texts.Passage], *, atol: float = 0.005
 ) -> pd.DataFrame:
@@ -756,11 +770,7 @@ def check_book_model(
 
     Returns ``id``, ``collection``, ``bits_per_byte`` and ``stored``; a difference beyond ``atol`` bits per byte is an error.
     """
-    folder = Path(folder)
-    try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise BookError(f"{folder / PROVENANCE} cannot be read: {shown(str(error))}") from None
+    record = read_provenance(folder)
     model, tokenizer = read_model(folder)
     found = code_lengths(model, tokenizer, passages, context=int(record["architecture"]["context"]))
     known = {(row["collection"], row["id"]): row["bits"] / row["bytes"] for row in record["passages"]}

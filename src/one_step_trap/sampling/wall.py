@@ -56,6 +56,7 @@ from one_step_trap.sampling.pretraining import (
     update_once,
     window_losses,
 )
+from one_step_trap.stats import Interval
 from one_step_trap.study import Study
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_rng, shown
 
@@ -482,15 +483,38 @@ def steps(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             other = tests.get((there, D) if step == "parameters" else (N, there))
             if other is None:
                 continue
-            common = [seed for seed in here.seeds if seed in other.seeds]
-            if not common:
-                continue
-            before = here.bits[[here.seeds.index(seed) for seed in common]]
-            after = other.bits[[other.seeds.index(seed) for seed in common]]
-            gain, low, high = nested_interval(before - after, here.bytes, rng)
-            rows.append((N, D, step, there, gain, low, high, len(common), low > CLEAR))
+            found = _gain(here, other, rng)
+            if found.n:
+                rows.append((N, D, step, there, *found, found.low > CLEAR))
     names = ["parameters", "tokens", "step", "to", "gain", "low", "high", "seeds", "helps"]
     return pd.DataFrame(rows, columns=names)
+
+
+def _gain(before: _Tests, after: _Tests, rng: np.random.Generator) -> Interval:
+    """Return bits per byte saved between two cells, over the n seeds that both have (n = 0 if there is none)."""
+    common = [seed for seed in before.seeds if seed in after.seeds]
+    if not common:
+        return Interval(0.0, 0.0, 0.0, 0)
+    bits = [cell.bits[[cell.seeds.index(seed) for seed in common]] for cell in (before, after)]
+    return Interval(*nested_interval(bits[0] - bits[1], before.bytes, rng), len(common))
+
+
+def gain(
+    table: pd.DataFrame, before: tuple[int, int], after: tuple[int, int], rng: np.random.Generator
+) -> Interval:
+    """Return what going from one cell (parameters, tokens) to another gains on the test passages, in bits per byte.
+
+    The interval is over passages and seeds, n the number of seeds that both cells have; a cell that the table lacks is an
+    error.
+    """
+    tests = _tests(table)
+    for cell in (before, after):
+        if cell not in tests:
+            raise BookError(f"the table has no cell of {shown(cell)} (parameters, tokens)")
+    found = _gain(tests[before], tests[after], check_rng(rng))
+    if not found.n:
+        raise BookError(f"the cells {before} and {after} have no seed in common")
+    return found
 
 
 def walls(gains: pd.DataFrame) -> pd.DataFrame:

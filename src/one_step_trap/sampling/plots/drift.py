@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from one_step_trap.discounting.checks import check_kind, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, VERMILLION, legend_above, new_figure
+from one_step_trap.sampling.drift import cube, edge_windows, window_names
 from one_step_trap.sampling.heuristics import BUYS
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.published import Ordering
@@ -179,3 +180,36 @@ def _slope_chart(ax: Axes, ordering: Ordering) -> None:
     ax.grid(visible=False)
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.set_xlabel(f"{ordering.measure.replace('_', ' ')}, in order (Kendall's τ {ordering.tau:.2f})")
+
+
+def plot_ends(table: pd.DataFrame, rules: Sequence[str]) -> Figure:
+    """Return where the texts of some rules end: histograms of their mean entropy over the last 128 tokens, two a row.
+
+    ``table``: rows of texts (`drift.rows`) with the human control, whose outline stands behind each histogram. At most six
+    rules. Heights are shares of texts.
+    """
+    if not 1 <= len(rules) <= len(COLORS):
+        raise BookError(f"between 1 and {len(COLORS)} rules fit into one figure, got {len(rules)}")
+    edge = edge_windows(table)
+    ends = {
+        rule: cube(table, rule, window_names(table, "entropy")[-edge:]).mean(-1).ravel()
+        for rule in (HUMAN, *rules)
+    }
+    top = max(float(values.max()) for values in ends.values())
+    bins = np.linspace(0, np.ceil(2 * top) / 2, 19)
+    nrows = (len(rules) + 1) // 2
+    figure, axes = new_figure(nrows, 2, height=0.9 + 1.5 * nrows, sharex=True, sharey=True)
+    panels = np.atleast_2d(axes)
+    for ax, rule in zip(panels.ravel(), rules, strict=False):
+        for name, look in ((rule, {"color": COLORS[0], "alpha": 0.65}), (HUMAN, {"color": INK, "lw": 1.6})):
+            share = np.full(len(ends[name]), 1 / len(ends[name]))
+            kind = "step" if name == HUMAN else "stepfilled"
+            ax.hist(ends[name], bins=bins, weights=share, histtype=kind, **look)
+        ax.annotate(rule, (0.97, 0.93), xycoords="axes fraction", ha="right", va="top", size=12)
+    for ax in panels.ravel()[len(rules) :]:
+        ax.set_visible(False)
+    for ax in panels[-1]:
+        ax.set_xlabel("entropy at the end (nats)")
+    for ax in panels[:, 0]:
+        ax.set_ylabel("share of texts")
+    return figure

@@ -102,6 +102,27 @@ def plot_accumulated(table: pd.DataFrame, pairs: int) -> Figure:
     return figure
 
 
+def plot_way_back() -> Figure:
+    """Return the two states of a text, human text and what nobody would write, with the rates between them."""
+    figure, ax = new_figure(height=2.3)
+    places = {"human\ntext": 0.0, "never\nwritten": 1.0}
+    for i, (name, x) in enumerate(places.items()):
+        ax.plot([x], [0], "o", ms=86, mfc="none", mec=(COLORS[0], COLORS[1])[i], mew=2)
+        ax.annotate(name, (x, 0), ha="center", va="center", size=12, color=INK)
+    arrows = (
+        (0.0, 1.0, COLORS[1], DASHES[1], 0.78, "leaves, rate λ"),
+        (1.0, 0.0, COLORS[0], "-", -0.78, "finds back, rate ρ"),
+    )
+    for tail, head, color, dash, height, name in arrows:
+        look = {"arrowstyle": "-|>", "color": color, "ls": dash, "lw": 1.8, "shrinkA": 46, "shrinkB": 46}
+        look["connectionstyle"] = "arc3,rad=-0.35"
+        ax.annotate("", (head, 0), xytext=(tail, 0), arrowprops=look)
+        ax.annotate(name, (0.5, height), ha="center", va="center", size=12, color=INK)
+    ax.set(xlim=(-0.4, 1.4), ylim=(-1, 1))
+    ax.set_axis_off()
+    return figure
+
+
 def plot_fade(table: pd.DataFrame, name: str = "share") -> Figure:
     """Return what is left at the last token against the size of data, one curve a world, with the prediction.
 
