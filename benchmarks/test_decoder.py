@@ -20,7 +20,7 @@ import torch
 
 from one_step_trap.sampling import generate as g
 from one_step_trap.sampling import models
-from one_step_trap.sampling.decoder import LlamaDecoder, decoder, one_thread
+from one_step_trap.sampling.decoder import LlamaDecoder, decoder, inference
 from one_step_trap.sampling.instrument import own_passages
 
 TARGET_RATIO = 3
@@ -41,7 +41,7 @@ MEMORY = """
 import resource, torch
 from one_step_trap.sampling import decoder, models
 lm = models.load("smollm2")
-with decoder.one_thread():
+with decoder.inference():
     texts = decoder.LlamaDecoder(lm, 72, 384, torch.device("cpu"))
     texts.keys.fill_(0), texts.values.fill_(0)  # memory that was never written does not count
     texts.step(texts.prefill(torch.arange(128).repeat(72, 1)).argmax(-1))
@@ -103,7 +103,7 @@ def products(lm: models.LanguageModel) -> float:
                 linear(y)
 
     head = torch.randn(rows, config.hidden_size)
-    with one_thread():
+    with inference():
         blocks(rows)
         prefill = cpu_seconds(lambda: blocks(PROMPTS * LENGTH))[0]
         step = np.median([cpu_seconds(lambda: (blocks(rows), plan.head(head)))[0] for _ in range(9)])

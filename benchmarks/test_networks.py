@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from one_step_trap.threads import one_thread
 from one_step_trap.trap import networks
 from one_step_trap.trap.worlds import collect
 
@@ -69,7 +70,7 @@ def test_updates_against_a_loop_over_samples(k, members, benchmark):
     data = collect("Pendulum-v1", 5_000, 0)
     training = networks.Training(updates=4_000, unroll_steps=k)
     fast, slow = (networks._Trainer(data, training, 0, members, False) for _ in range(2))
-    with networks.one_thread():
+    with one_thread():
         reference = cpu_seconds_each(lambda updates: reference_updates(slow, updates), 5)
         fast.run(5)
         for p, q in zip(fast.parameters, slow.parameters, strict=True):

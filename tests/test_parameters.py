@@ -64,7 +64,7 @@ def test_a_typo_is_an_error_with_the_nearest_name():
     assert str(caught.value) == (
         "unknown parameter 'gama'; did you mean 'gamma'? This chapter has: gamma, horizon, name, noise, seed"
     )
-    assert str(unknown_parameter("zzz", ["seed"])) == "unknown parameter 'zzz'; This chapter has: seed"
+    assert str(unknown_parameter("zzz", ["seed"])) == "unknown parameter 'zzz'. This chapter has: seed"
 
 
 def test_the_nearest_name_is_found_whatever_its_case():

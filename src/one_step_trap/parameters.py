@@ -36,8 +36,8 @@ def unknown_parameter(name: str, known: Iterable[str]) -> BookError:
     names = sorted(known)
     by_case = {known_name.lower(): known_name for known_name in names}
     near = difflib.get_close_matches(name.lower(), by_case, n=1)
-    hint = f"did you mean {by_case[near[0]]!r}? " if near else ""
-    return BookError(f"unknown parameter {name!r}; {hint}This chapter has: {', '.join(names)}")
+    hint = f"; did you mean {by_case[near[0]]!r}?" if near else "."
+    return BookError(f"unknown parameter {name!r}{hint} This chapter has: {', '.join(names)}")
 
 
 class ChapterParameters(BaseModel):

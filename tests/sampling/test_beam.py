@@ -14,7 +14,7 @@ from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam as bm
 from one_step_trap.sampling import decoder as decoder_module
 from one_step_trap.sampling.attention import attend_reference
-from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, one_thread
+from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, inference
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.plots.beam import (
     plot_beam_curse,
@@ -186,7 +186,7 @@ def test_some_of_these_texts_do_end(lm):
 def test_width_one_is_greedy(lm, prompts):
     beams = bm.beam_search(bm.maker(lm), prompts, 1, 10)
     stepper, text = decoder(lm, 3, 15), []
-    with one_thread():
+    with inference():
         logits = stepper.prefill(torch.from_numpy(prompts))
         for _ in range(10):
             text.append(logits.argmax(1))

@@ -42,7 +42,7 @@ def test_our_path_is_transformers(variant, tokenizer):
     more = random_tokens(5, 4, seed=1)
     fast, plain = d.decoder(lm, 5, 20), d.decoder(lm, 5, 20, fast=False)
     assert (type(fast), type(plain)) == (d.LlamaDecoder, d.PlainDecoder)
-    with d.one_thread():
+    with d.inference():
         close(fast.prefill(prompts), plain.prefill(prompts))
         for t in range(3):
             close(fast.step(more[:, t]), plain.step(more[:, t]))
@@ -60,7 +60,7 @@ def test_our_path_is_transformers(variant, tokenizer):
 def test_a_prompt_is_read_anew(llama):
     decoder = d.decoder(llama, 2, 30)
     first, second = random_tokens(2, 20), random_tokens(2, 5, seed=1)
-    with d.one_thread():
+    with d.inference():
         decoder.prefill(first)
         decoder.step(first[:, 0])
         close(decoder.prefill(second), forward(llama, second))
@@ -73,7 +73,7 @@ def test_other_models_take_transformers_way(make, tokenizer):
     decoder = d.decoder(lm, 3, 12)
     assert isinstance(decoder, d.PlainDecoder)
     tokens = random_tokens(3, 9)
-    with d.one_thread():
+    with d.inference():
         decoder.prefill(tokens[:, :7])
         decoder.step(tokens[:, 7])
         close(decoder.step(tokens[:, 8]), forward(lm, tokens))
@@ -141,7 +141,7 @@ def test_one_thread_is_for_a_while(request):
     seen = []
 
     def fail():
-        with d.one_thread():
+        with d.inference():
             seen.extend([torch.get_num_threads(), torch.is_inference_mode_enabled()])
             raise KeyError
 

@@ -33,6 +33,13 @@ STUDIES = {
     "01-one-step-trap/planning": "one_step_trap.trap.mpc:STUDY",
     "01-one-step-trap/real": "one_step_trap.trap.real:STUDY",
     "02-discounting/delayed-reward": "one_step_trap.discounting.delayed:STUDY",
+    "03-sampling-divergence/beam": "one_step_trap.sampling.beam:STUDY",
+    "03-sampling-divergence/book": "one_step_trap.sampling.protocol:BOOK_STUDY",
+    "03-sampling-divergence/chat": "one_step_trap.sampling.protocol:CHAT_STUDY",
+    "03-sampling-divergence/data-wall": "one_step_trap.sampling.wall:STUDY",
+    "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
+    "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
+    "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",
 }
 """Name of each study (chapter/table) and where it is defined (module:object)."""
 

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from one_step_trap.discounting.checks import check_callable, check_kind, check_list, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.decoder import decoder, one_thread
+from one_step_trap.sampling.decoder import decoder, inference
 from one_step_trap.sampling.measures import distinct, ngram_ids, seq_rep, tail_repeats
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
@@ -436,7 +436,7 @@ def compare(lm: LanguageModel, passage: str, settings: Settings = FULL, *, seed:
             f"the passage has {ids.shape[1]} tokens, {P + n} are needed: {P} of prompt and {n} to go on"
         )
     prompt, rows = ids[:, :P], []
-    with one_thread():
+    with inference():
         beam_search(make, prompt, 2, 4, banned=lm.end_tokens)  # compiles what is compiled; not measured
         for width in settings.widths:
             beams = beam_search(make, prompt, width, n, banned=lm.end_tokens)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.attention import attend_compiled, attend_reference
 from one_step_trap.sampling.models import LanguageModel
+from one_step_trap.threads import one_thread
 from one_step_trap.validate import check_count, shown
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
@@ -89,15 +90,10 @@ def is_llama(lm: LanguageModel) -> bool:
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def inference() -> Iterator[None]:
     """Run torch on one thread, so that numbers don't depend on what else the machine does, and without gradients."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
+    with one_thread(), torch.inference_mode():
+        yield
 
 
 def check_tokens(tokens: Any, shape: tuple[int | None, ...], vocab_size: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ import torch
 
 from one_step_trap.discounting.checks import check_list
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.decoder import check_tokens, decoder, one_thread
+from one_step_trap.sampling.decoder import check_tokens, decoder, inference
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.rules import NEVER, Chooser, Rule, draw, parse_all
@@ -96,7 +96,7 @@ def generate(
     rows = _rows(len(ids), rules_, seeds_, controlled)
     size = min(check_count(batch, "batch"), len(rows))
     out = _Results(len(rows), steps)
-    with one_thread():
+    with inference():
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
             run = _Batch(lm, ids, rules_, chunk, steps, prompt_length, first_prompt, fast, device)

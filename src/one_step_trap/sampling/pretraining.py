@@ -21,7 +21,6 @@ The book's own base model is trained anew, in about 40 minutes of one core, by
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import json
@@ -30,7 +29,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -49,21 +48,11 @@ from one_step_trap.errors import BookError
 from one_step_trap.sampling import baselines, bpe, texts
 from one_step_trap.sampling.bpe import IntArray
 from one_step_trap.stats import Interval
+from one_step_trap.threads import one_thread
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_probability, shown
 
 BITS = 1 / math.log(2)  # bits in a nat
 CHUNK = 512  # tokens whose scores over the vocabulary are held at once
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use a single thread: sums then have one order, and their last digits one value."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --- the model --------------------------------------------------------------------------------------------

@@ -16,9 +16,8 @@ data: ``structured`` and ``arm-wise`` try two of his changes under plain teacher
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -31,6 +30,7 @@ from torch import Tensor
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
 from one_step_trap.study import Study
+from one_step_trap.threads import one_thread
 from one_step_trap.validate import (
     FloatArray,
     IntArray,
@@ -403,17 +403,6 @@ class Student(torch.nn.Module):
         return tokens[:, -T:]
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use a single thread: sums then have one order, and their last digits one value."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # --- measuring and training -------------------------------------------------------------------------------
 
 
@@ -494,7 +483,7 @@ def train(training: Training, arm: Arm, seed: int, *, steps: int | None = None) 
     batches = np.random.default_rng(batch_seed)
     weights = torch.Generator().manual_seed(int(weight_seed.generate_state(1)[0]))
     curve: list[pd.DataFrame] = []
-    with _one_thread():
+    with one_thread():
         student = Student(training, arm, weights)
         adam = torch.optim.AdamW(
             student.parameters(), lr=training.learning_rate, weight_decay=0.0, fused=True

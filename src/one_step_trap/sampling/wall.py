@@ -52,12 +52,12 @@ from one_step_trap.sampling.pretraining import (
     Training,
     build,
     code_lengths,
-    one_thread,
     update_once,
     window_losses,
 )
 from one_step_trap.stats import Interval
 from one_step_trap.study import Study
+from one_step_trap.threads import one_thread
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_rng, shown
 
 CLEAR = 0.01

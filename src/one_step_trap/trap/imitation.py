@@ -40,8 +40,8 @@ from torch import Tensor
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.study import Study
+from one_step_trap.threads import one_thread
 from one_step_trap.trap.bounds import imitation_bound
-from one_step_trap.trap.networks import one_thread
 from one_step_trap.validate import (
     FloatArray,
     IntArray,

@@ -21,10 +21,9 @@ same network, whatever else the machine does.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +33,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from one_step_trap.errors import BookError
+from one_step_trap.threads import one_thread
 from one_step_trap.trap.worlds import Trajectories, check_trajectories
 from one_step_trap.validate import (
     FloatArray,
@@ -236,17 +236,6 @@ def bounded(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """
     log_var = high - torch.nn.functional.softplus(high - log_var)
     return low + torch.nn.functional.softplus(log_var - low)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use a single thread: sums then have one order, and their last digits one value."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # --- training ---------------------------------------------------------------------------------------------
