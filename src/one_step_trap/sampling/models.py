@@ -71,18 +71,26 @@ def load(name: str) -> LanguageModel:
     A name that is none of them, a directory without weights in safetensors, damaged or incomplete weights, and a hub id
     without a network are one clear ``BookError`` each.
     """
+    kind = kind_of(name)
+    if kind == "packaged":
+        return _from_folder(packaged_model(), name)
+    if kind == "book":
+        return _from_folder(_book_folder(), name)
+    return _from_folder(Path(name), name) if kind == "folder" else _from_hub(name)
+
+
+def kind_of(name: Any) -> str:
+    """Return what a name stands for: packaged, book, folder (it exists) or hub (owner/name); another is a ``BookError``."""
     if not isinstance(name, str) or not name.strip():
         raise BookError(
             f"a model is named by a text: smollm2, book, a directory or a hub id; got {shown(name)}"
         )
-    if name == "smollm2":
-        return _from_folder(packaged_model(), name)
-    if name == "book":
-        return _from_folder(_book_folder(), name)
+    if name in ("smollm2", "book"):
+        return "book" if name == "book" else "packaged"
     if exists(name):
-        return _from_folder(Path(name), name)
+        return "folder"
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
-        return _from_hub(name)
+        return "hub"
     raise BookError(
         f"there is no model {shown(name)}; use smollm2, book, a directory that exists or a hub id (owner/name)"
     )

@@ -8,9 +8,10 @@ from pydantic import BeforeValidator, Field
 
 from one_step_trap.errors import BookError
 from one_step_trap.parameters import ChapterParameters, count
+from one_step_trap.sampling.models import kind_of
 from one_step_trap.sampling.protocol import PROMPTS, STEPS
 from one_step_trap.sampling.rules import parse
-from one_step_trap.validate import check_count, shown
+from one_step_trap.validate import check_count
 
 WINDOW = 64
 
@@ -37,10 +38,9 @@ def rule_name(value: Any) -> str:
 
 
 def model_name(value: Any) -> str:
-    """Return the name of a model (whether it can be read is seen when it is)."""
-    if not isinstance(value, str) or not value.strip():
-        raise BookError(f"model must be a text such as smollm2, book or a folder, got {shown(value)}")
-    return value
+    """Return the name of a model that may exist (whether it can be read is seen when it is)."""
+    kind_of(value)
+    return str(value)
 
 
 class SamplingDivergence(ChapterParameters):

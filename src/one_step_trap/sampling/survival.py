@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -203,7 +204,7 @@ def survival_table(
     for rule, curve in curves.items():
         if not isinstance(curve, Survival):
             raise BookError(f"curves must map names of rules to Survival, got {shown(curve)}")
-        record = {"rule": rule, "median": str(curve.median), "mean": str(curve.mean)}
+        record = {"rule": rule, "median": _bare(curve.median), "mean": _bare(curve.mean)}
         for tokens in by:
             if check_count(tokens, "by") <= curve.steps:
                 i = int(np.searchsorted(curve.tokens, tokens, side="right")) - 1
@@ -212,3 +213,8 @@ def survival_table(
                 )
         records.append(record)
     return pd.DataFrame(records)
+
+
+def _bare(estimate: Any) -> str:
+    """Return an estimate with its interval and without its n, which is the same in the whole table."""
+    return str(estimate).partition(" (n = ")[0]
