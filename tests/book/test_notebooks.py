@@ -25,12 +25,14 @@ QUICK: dict[str, dict[str, object]] = {
         **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
         **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
     },
+    "03-sampling-divergence": {"languages": 5, "sequences": 4},
 }
 
 # Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
 OTHER: dict[str, dict[str, object]] = {
     "01-one-step-trap": {"eps": 0.01, "seed": 1, "env": "Acrobot-v1", "unroll_steps": 2},
     "02-discounting": {"gamma": 0.95, "seed": 1},
+    "03-sampling-divergence": {"rule": "temperature=0.8", "seed": 1},
 }
 
 # Values of claims with quick parameters: exact ones to rounding, estimates within what repetitions move them.
@@ -58,6 +60,16 @@ EXPECTED: dict[str, dict[str, object]] = {
         "disc-hyperbolic": pytest.approx(0.0136, rel=0.01),
         "disc-regulariser": pytest.approx(0, abs=1e-9),
     },
+    "03-sampling-divergence": {
+        "samp-exact": pytest.approx(7.99, abs=0.05),
+        # the stored studies
+        "samp-diverge": pytest.approx(0.070, abs=0.01),
+        "samp-base": pytest.approx(-0.9, abs=0.1),
+        "samp-heuristics": 0,
+        "samp-beam": pytest.approx(1.80, abs=0.01),
+        "samp-teacher": pytest.approx(0.35, abs=0.03),
+        "scale-supervised": pytest.approx(-0.01, abs=0.02),
+    },
 }
 
 # The verdicts that follow from them.
@@ -75,6 +87,12 @@ VERDICTS = {
         **dict.fromkeys(("disc-500", "disc-planning", "disc-regulariser"), "holds"),
         **dict.fromkeys(("disc-gym", "disc-essay", "disc-variance", "disc-nstep"), "holds when"),
         **dict.fromkeys(("disc-delayed", "disc-blackwell", "disc-hyperbolic"), "holds when"),
+    },
+    "03-sampling-divergence": {
+        **dict.fromkeys(("samp-exact", "samp-diverge", "scale-supervised"), "holds when"),
+        "samp-teacher": "holds",
+        **dict.fromkeys(("samp-base", "samp-heuristics"), "open"),
+        "samp-beam": "does not hold",
     },
 }
 
@@ -100,6 +118,13 @@ TEXTS: dict[str, dict[str, str]] = {
         "muzero-horizon": "333",
         "bw-last": "0.99990",
     },
+    "03-sampling-divergence": {
+        "exact-cells": "25",
+        "star-naive": "0.58",
+        "beam-ratio": "1.8",
+        "book-parameters": "6.2",
+        "study-prompts": "64",
+    },
 }
 
 # Parameters that cannot be right, and the one line that says so.
@@ -118,6 +143,16 @@ WRONG = [
     ("02-discounting", {"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
     ("02-discounting", {"horizon": 0}, "horizon must be at least 1, got 0"),
     ("02-discounting", {"seed": -1}, "seed must be at least 0, got -1"),
+    ("03-sampling-divergence", {"step": 256}, "unknown parameter 'step'; did you mean 'steps'"),
+    ("03-sampling-divergence", {"steps": 100}, "steps must be a multiple of 64 from 256 to 1,024, got 100"),
+    ("03-sampling-divergence", {"rule": "top-p=1.3"}, "top-p must be above 0 and at most 1"),
+    (
+        "03-sampling-divergence",
+        {"rule": "beam=4"},
+        "there is no decoding rule 'beam=4'; there are pure, greedy",
+    ),
+    ("03-sampling-divergence", {"model": "smollm3"}, "there is no model 'smollm3'; use smollm2, book"),
+    ("03-sampling-divergence", {"sequences": 0}, "sequences must be at least 4, got 0"),
 ]
 
 

@@ -150,7 +150,7 @@ def test_plots(runs, table):
     gap = plots.plot_entropy(es.curves(runs, "entropy_gap", rng(), resamples=50), 1_000)
     assert len(gap.axes[0].get_legend().get_texts()) == 5
     acc = plots.plot_accumulated(es.curves(runs, "accumulated", rng(), resamples=50), 1_000)
-    assert {t.get_text() for t in acc.axes[0].texts} == {"l", "l²"}
+    assert {t.get_text() for t in acc.axes[0].texts} == {"T", "T²"}
     assert "share" in plots.plot_fade(table).axes[0].get_ylabel()
     assert "KL" in plots.plot_fade(table, "kl_last").axes[0].get_ylabel()
     language = ergodic(rng(1), tokens=20)

@@ -121,3 +121,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_bad_input(call, message):
     with pytest.raises(BookError, match=message):
         call()
+
+
+def test_a_median_that_is_not_reached_is_said_once():
+    rare = np.zeros((30, 2), dtype=int)
+    rare[0, 0] = 100
+    curve = sv.survival(rare, 256, np.random.default_rng(0), rule="pure")
+    assert sv.survival_table({"pure": curve})["median"][0] == "not reached"

@@ -173,7 +173,7 @@ def dequantise(source: Path, target: Path) -> None:
     """Write the model of a GGUF file as a directory in transformers' format, 32-bit weights in safetensors."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar asks nobody
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # its progress bar asks nobody
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         model: Any = AutoModelForCausalLM.from_pretrained(
             source.parent, gguf_file=source.name, dtype=torch.float32
@@ -237,7 +237,7 @@ def _read(place: str, name: str, *, local: bool) -> LanguageModel:
 
     options = {"local_files_only": local, "trust_remote_code": False}
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
@@ -283,7 +283,7 @@ def _line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' progress bars and advice off the screen."""
     from transformers.utils import logging as untyped
 

@@ -47,6 +47,7 @@ from one_step_trap.discounting.essays import TEXTS_PACKAGE
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import baselines, bpe, texts
 from one_step_trap.sampling.bpe import IntArray
+from one_step_trap.sampling.models import quiet
 from one_step_trap.stats import Interval
 from one_step_trap.threads import one_thread
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_probability, shown
@@ -593,13 +594,14 @@ def read_model(folder: str | Path) -> tuple[Any, Any]:
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise BookError(f"there is no model (config.json, model.safetensors) in {folder}")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-        )
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
     except Exception as error:  # transformers and safetensors raise many kinds for damaged files
         raise BookError(f"the model in {folder} cannot be read: {shown(str(error))}") from error
     model.train(False)

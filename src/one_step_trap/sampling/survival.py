@@ -14,6 +14,7 @@ bootstrap has no width, and the exact binomial interval over prompts (Clopper & 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -216,5 +217,5 @@ def survival_table(
 
 
 def _bare(estimate: Any) -> str:
-    """Return an estimate with its interval and without its n, which is the same in the whole table."""
-    return str(estimate).partition(" (n = ")[0]
+    """Return an estimate with its interval, if that says more, and without its n, which is the same in the whole table."""
+    return re.sub(r" \[(more than [\d,]+), \1\]", "", str(estimate).partition(" (n = ")[0])

@@ -643,7 +643,7 @@ def repetition(table: pd.DataFrame, epochs: Sequence[float] = (1, 2, 4, 8, 16)) 
         for e in epochs:
             at = math.log(e * D)
             able = [c for c in own if c[0][0] <= at <= c[0][-1]]
-            if not able or e * D > top or not all(c[0][0] <= at <= c[0][-1] for c in fresh):
+            if not able or not fresh or e * D > top or not all(c[0][0] <= at <= c[0][-1] for c in fresh):
                 continue
             new = float(np.mean([np.interp(at, *curve) for curve in fresh]))
             excess = np.array([np.interp(at, *curve) for curve in able]) - new

@@ -77,7 +77,7 @@ def plot_entropy(table: pd.DataFrame, pairs: int) -> Figure:
 
 
 def plot_accumulated(table: pd.DataFrame, pairs: int) -> Figure:
-    """Return accumulated error AccErr against the length, with the lines l and l², on logarithmic axes.
+    """Return accumulated error AccErr against the length, with the lines T and T², on logarithmic axes.
 
     ``table``: `exposure_study.curves` of "accumulated", at most five worlds, drawn for learners of ``pairs`` pairs;
     bands are 95% intervals over seeds. The curve is in units of one step's error on human text.
@@ -87,14 +87,14 @@ def plot_accumulated(table: pd.DataFrame, pairs: int) -> Figure:
     lengths = np.sort(table["t"].unique()).astype(float)
     top = float(table.loc[table["pairs"] == pairs, "high"].max())
     square = lengths[lengths**2 <= 8 * top]
-    for line, name in ((lengths, "l"), (square**2, "l²")):
+    for line, name in ((lengths, "T"), (square**2, "T²")):
         ax.plot(lengths[: len(line)], line, color=INK, lw=1)
         ax.annotate(
             name, (lengths[len(line) - 1], line[-1]), xytext=(4, 0), textcoords="offset points", va="center"
         )
     for i, world in enumerate(worlds):
         _band(ax, _of(table, world, pairs), i, world)
-    ax.set(xscale="log", yscale="log", xlabel="length l of the model's own text (tokens)")
+    ax.set(xscale="log", yscale="log", xlabel="length T of the model's own text (tokens)")
     ax.set_ylabel("accumulated error AccErr\n(errors of one human step)")
     _positions(ax, table["t"])
     ax.grid(which="minor", visible=False)
