@@ -121,6 +121,11 @@ class SampleReport:
             "note": self.note or None,
         }
 
+    def words(self) -> pd.DataFrame:
+        """Return the table that is printed, every number with its interval as text; the human control comes first."""
+        both = [self.human, *self.rules] if self.human else list(self.rules)
+        return pd.DataFrame([_cells(rule) for rule in both], columns=_heads(self.human is not None))
+
     def __str__(self) -> str:
         many = len(self.seeds) > 1
         seeds = f"seeds {self.seeds[0]} to {self.seeds[-1]}" if many else f"seed {self.seeds[0]}"
@@ -134,8 +139,8 @@ class SampleReport:
         ]
         if self.human is None:
             lines.insert(3, f"no human control: {self.note}")
-        both = [self.human, *self.rules] if self.human else list(self.rules)
-        cells = [_heads(self.human is not None), *(_cells(rule) for rule in both)]
+        words = self.words()
+        cells = [[str(name) for name in words.columns], *words.to_numpy().tolist()]
         widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
         return "\n".join(lines + ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells])
 

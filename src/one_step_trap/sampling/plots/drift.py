@@ -48,7 +48,8 @@ def plot_curves(
     figure, axes = new_figure(len(sides), 1, height=0.6 + 3.1 * len(sides), sharex=True)
     panels = list(np.atleast_1d(axes))
     for ax, (name, rules) in zip(panels, sides.items(), strict=True):
-        _curves(ax, table, list(rules), statistic)
+        # The legend fills its left column first: long names belong there, where nothing cuts them off.
+        _curves(ax, table, sorted(rules, key=len, reverse=True), statistic)
         ax.set_ylabel(f"{name}:\n{LABELS[quantity]}")
         legend_above(ax, ncols=2)
     panels[-1].set_xlabel("tokens after the prompt")
