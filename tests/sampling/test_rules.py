@@ -49,6 +49,8 @@ def kept(logits):
         ("temperature=0.70", "temperature=0.7", False, False),
         ("top-k=50", "top-k=50", False, True),
         (" top-p=.95 ", "top-p=0.95", False, True),
+        ("top-p 0.9", "top-p=0.9", False, True),
+        ("greedy + penalty 1.2", "greedy+penalty=1.2", True, True),
         ("top-p=1", "top-p=1", False, True),
         ("typical=0.95", "typical=0.95", False, True),
         ("min-p=0", "min-p=0", False, True),

@@ -59,5 +59,5 @@ class SamplingDivergence(ChapterParameters):
         "book", description="model of the section to try it on your own"
     )
     rule: Annotated[str, BeforeValidator(rule_name)] = Field(
-        "top-p=0.9", description="decoding rule there, beside plain sampling"
+        "top-p 0.9", description="decoding rule there, beside plain sampling"
     )

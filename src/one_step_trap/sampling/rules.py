@@ -66,7 +66,10 @@ RANGES: dict[str, tuple[Callable[[Any, str], float], str]] = {
 
 
 def parse(text: str) -> Rule:
-    """Return the rule that a text names; an unknown name or a value out of range is one clear error."""
+    """Return the rule that a text names; an unknown name or a value out of range is one clear error.
+
+    A part is ``top-p=0.9`` or ``top-p 0.9``: papermill reads no parameter whose default holds an equals sign.
+    """
     if not isinstance(text, str) or not text.strip():
         raise BookError(f"a decoding rule is a text such as top-p=0.95, got {shown(text)}")
     parts = tuple(_part(entry.strip()) for entry in text.split("+"))
@@ -81,7 +84,7 @@ def parse(text: str) -> Rule:
 
 
 def _part(text: str) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
+    name, equals, value = text.partition("=") if "=" in text else text.partition(" ")
     if name in ("pure", "greedy") and not equals:
         return name, 0.0
     if name not in RANGES or not equals:
