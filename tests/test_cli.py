@@ -196,6 +196,49 @@ def test_what_the_trap_refuses(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+def test_muzero_on_an_environment_and_resumed(tmp_path):
+    options = ["--env", "one-step-trap/DeterministicGrid-v0", "--unroll-steps", "2", "--seed", "3"]
+    options += ["--env-steps", "600", "--simulations", "4"]
+    result = run("muzero", *options, "--out", str(tmp_path / "out"), "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["unroll_steps"], report["seed"], report["simulations"]) == (2, 3, 4)
+    assert report["mean_return"]["n"] == len(report["returns"]) == 50
+    assert report["prediction_errors"]["agent"]["value"]["depth"][0] == 0
+    assert "100%  608 steps" in result.stderr
+    stored = tmp_path / "out" / "muzero-one-step-trap-DeterministicGrid-v0.json"
+    assert f"wrote {stored}" in result.stderr
+    assert json.loads(stored.read_text()) == report
+    again = json.loads(invoke("muzero", "--resume", tmp_path / "out", "--json"))
+    assert again == report  # a finished training is reported again
+    with pytest.raises(BookError, match="holds a training already"):
+        invoke("muzero", *options, "--out", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name an environment, such as CartPole-v1"),
+        (["--env", "Pendulum-v1"], "Pendulum-v1 has actions that are continuous"),
+        (["--env", "CartPol-v1"], "Gymnasium cannot make the environment 'CartPol-v1'"),
+        (["--env", "CarRacing-v3"], "CarRacing-v3 has actions that are continuous"),
+        (["--env", "CartPole-v1", "--unroll-steps", "0"], "unroll_steps must be at least 1, got 0"),
+        (["--env", "CartPole-v1", "--simulations", "0"], "simulations must be at least 1, got 0"),
+        (["--env", "CartPole-v1", "--gamma", "1.2"], "gamma must lie in"),
+        (["--env", "CliffWalking-v1", "--gamma", "1"], "gamma = 1 is not defined in CliffWalking-v1"),
+        (["--resume", "no-such-folder"], "there is no checkpoint"),
+        (["--resume", "no-such-folder", "--seed", "3"], "a resumed training has its own settings"),
+    ],
+)
+def test_what_muzero_refuses(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BookError) as caught:
+        invoke("muzero", *arguments)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_other_commands_do_not_wait_for_torch():
     code = "import sys; import one_step_trap.cli; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -130,6 +130,42 @@ def sample(
 
 
 @app.command()
+def muzero(
+    env: Annotated[
+        str | None, typer.Option(help="Gymnasium id with discrete actions and a vector to observe.")
+    ] = None,
+    unroll_steps: Annotated[int | None, typer.Option(help="Steps K unrolled in training (5).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training (0).")] = None,
+    env_steps: Annotated[int | None, typer.Option(help="Environment steps of the training.")] = None,
+    simulations: Annotated[int | None, typer.Option(help="Simulations of a search.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Discount per step.")] = None,
+    reward_low: Annotated[
+        float | None, typer.Option(help="Lowest reward of a step, where it is not known.")
+    ] = None,
+    reward_high: Annotated[float | None, typer.Option(help="Highest reward of a step.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a training to go on with.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, figures and report.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train MuZero, say how well it plays and how far its model can be unrolled."""
+    from one_step_trap.muzero import instrument  # here, as it brings torch: the other commands stay quick
+
+    options: dict[str, Any] = {"unroll_steps": unroll_steps, "seed": seed, "env_steps": env_steps}
+    options |= {
+        "simulations": simulations,
+        "gamma": gamma,
+        "reward_low": reward_low,
+        "reward_high": reward_high,
+    }
+    report, written = instrument.run(
+        env, out=out, resume_from=resume, progress=lambda line: print(line, file=sys.stderr), **options
+    )
+    print(json.dumps(report.to_dict(), indent=1, allow_nan=False) if as_json else report)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
 def claims(
     file: Annotated[Path, typer.Option(help="Ledger written by `make book`.")] = Path("_build/claims.json"),
     as_json: AsJson = False,

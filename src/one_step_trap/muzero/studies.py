@@ -3,7 +3,7 @@
 - `UNROLLS`: CartPole-v1 with K = 1, 2, 5, 10, 20. At **equal updates** every training makes 4 updates a step of all lanes. At
   **equal compute** it makes as many as take the time of 3 updates with K = 20 (`COMPUTE`, from measured speeds). For K = 1 and
   5 also with EfficientZero's consistency loss. Everything else, the data's seeds included, is the same.
-- `TASKS`: learning curves of five environments with their presets, and what search and rare looking do to these agents.
+- `TASKS`: learning curves of six environments with their presets, and what search and rare looking do to these agents.
 
 Rows of a training: points of its learning curve, its prediction errors by depth (`divergence`), and its returns when it looks
 rarely, searches more, or searches deeper (`control`). The rules for the verdicts stand in those two modules.
@@ -23,14 +23,14 @@ from one_step_trap.errors import BookError
 from one_step_trap.muzero import control, divergence
 from one_step_trap.muzero.control import CAPS, INTERVALS, SIMULATIONS
 from one_step_trap.muzero.divergence import BEHAVIOURS, MEASURES
-from one_step_trap.muzero.environments import GRID
+from one_step_trap.muzero.environments import DRY, GRID
 from one_step_trap.muzero.training import PRESETS, Trainer, TrainingResult, TrainingSettings
 from one_step_trap.study import Study
 from one_step_trap.validate import check_count
 
 UNROLL_STEPS = (1, 2, 5, 10, 20)
 SEEDS = 10
-ENV_STEPS = 10_000
+ENV_STEPS = 12_000
 UPDATES = 4
 COMPUTE = {1: 13, 2: 12, 5: 8, 10: 5, 20: 3}
 """Updates a step at equal compute. Measured on one core, batch 128: 392, 342, 240, 153 and 88 updates a second for K = 1, 2,
@@ -71,9 +71,9 @@ def unroll_run(
     check_choice(budget, get_args(Budget), "budget")
     if budget == "compute" and K not in COMPUTE:
         raise BookError(f"equal compute is known for K of {', '.join(map(str, COMPUTE))}, got {K}")
-    settings = replace(
-        PRESETS["CartPole-v1"],
+    settings = TrainingSettings(
         env_steps=ENV_STEPS,
+        smallest_range=50,
         unroll_steps=K,
         unroll_max=max(K, *UNROLL_STEPS),  # the replay, and so all random numbers, are the same for every K
         updates_per_step=COMPUTE[K] if budget == "compute" else UPDATES,
@@ -123,7 +123,7 @@ def unroll_runs() -> tuple[Run, ...]:
     )
 
 
-TASK_IDS = ("CartPole-v1", "Acrobot-v1", GRID, "FrozenLake-v1", "MountainCar-v0")
+TASK_IDS = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", GRID, DRY, "FrozenLake-v1")
 
 
 def task_runs() -> tuple[Run, ...]:
@@ -160,6 +160,11 @@ COLUMNS = {
 
 def run_one(run: Run) -> pd.DataFrame:
     """Return the rows of one training (see ``COLUMNS``)."""
+    return trained(run)[0]
+
+
+def trained(run: Run) -> tuple[pd.DataFrame, TrainingResult]:
+    """Return the rows of one training, and the trained agent itself."""
     check_kind(run, Run, "run", made_by="unroll_run or task_run")
     trainer = Trainer(run.task, run.settings, run.seed)
     tables: list[pd.DataFrame] = []
@@ -192,7 +197,7 @@ def run_one(run: Run) -> pd.DataFrame:
     table = table.assign(**own).reindex(columns=list(COLUMNS))
     numbers = list(COLUMNS)[list(COLUMNS).index("mean_return") :]
     table[numbers] = table[numbers].astype(float).map(_rounded)
-    return table
+    return table, result
 
 
 def _rounded(x: float) -> float:
@@ -271,7 +276,7 @@ UNROLLS = Study(
     columns=COLUMNS,
 )
 TASKS = Study(
-    title="MuZero on five environments: learning curves, return by simulations, depth cap and refresh interval",
+    title="MuZero on six environments: learning curves, return by simulations, depth cap and refresh interval",
     parts=len(task_runs()),
     run=run_tasks,
     settings={
@@ -340,6 +345,64 @@ def random_return(table: pd.DataFrame, task: str = "CartPole-v1") -> float:
     if rows.empty:
         raise BookError(f"the table has no rows of random actions in {task}")
     return float(rows["mean_return"].mean())
+
+
+SHORT = {task: task.partition("-")[0] for task in TASK_IDS} | {GRID: "grid", DRY: "dry FrozenLake"}
+"""What a task is called in figures."""
+
+
+def short(task: str) -> str:
+    """Return the short name of one of the studied tasks."""
+    return SHORT[check_choice(task, SHORT, "task")]
+
+
+def ends(tasks: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Return how the trainings of `TASKS` ended: task, random, end, low, high, lowest, steps, cpu_seconds, n.
+
+    ``random``: return of uniform actions; ``end``: mean over seeds, with 95% interval, of the mean return in the last quarter
+    of the evaluations; ``lowest``: the worst seed's; ``steps`` of the environment, and median ``cpu_seconds`` without
+    evaluations.
+    """
+    rows = []
+    for task in TASK_IDS:
+        last = last_quarter(tasks, task=task)["value"].to_numpy()
+        found = control.mean_interval(last, rng)
+        points = select(tasks, "curve", task=task)
+        whole = points[points["x"] == points["x"].max()]
+        chance, seconds = random_return(tasks, task), float(whole["cpu_seconds"].median())
+        rows.append((short(task), chance, *found[:3], last.min(), int(whole["x"].max()), seconds, found.n))
+    names = ["task", "random", "end", "low", "high", "lowest", "steps", "cpu_seconds", "n"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def first_reached(tasks: pd.DataFrame, level: float, *, task: str = "CartPole-v1") -> pd.DataFrame:
+    """Return when each training's evaluations first had a mean of ``level``: seed, x (environment steps), cpu_seconds.
+
+    Infinite where that never happened.
+    """
+    points = select(tasks, "curve", task=task).sort_values("x")
+    rows = []
+    for seed, one in points.groupby("seed"):
+        there = one[one["mean_return"] >= level]
+        rows.append((seed, *(there.iloc[0][["x", "cpu_seconds"]] if len(there) else (math.inf, math.inf))))
+    return pd.DataFrame(rows, columns=["seed", "x", "cpu_seconds"]).astype({"x": float, "cpu_seconds": float})
+
+
+def tied_ratios(
+    plain: pd.DataFrame, tied: pd.DataFrame, rng: np.random.Generator, *, depth: int = 20
+) -> pd.DataFrame:
+    """Return error with the consistency loss over error without, own actions: measure, unroll_steps, ratio, low, high, n.
+
+    Geometric means over seeds at one ``depth``, with 95% bootstrap intervals. Both tables as from `prediction_errors`.
+    """
+    rows = []
+    for measure in ("latent", *divergence.QUANTITIES):
+        for K in sorted(tied["unroll_steps"].unique()):
+            both = [divergence.at_depth(t, int(K), BEHAVIOURS[0], measure, depth) for t in (tied, plain)]
+            pair = pd.concat(both, axis=1, join="inner").to_numpy()
+            found = control.mean_interval(np.log(pair[:, 0] / pair[:, 1]), rng)
+            rows.append((measure, int(K), *np.exp(found[:3]), found.n))
+    return pd.DataFrame(rows, columns=["measure", "unroll_steps", "ratio", "low", "high", "n"])
 
 
 def last_quarter(table: pd.DataFrame, **which: Any) -> pd.DataFrame:

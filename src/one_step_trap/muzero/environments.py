@@ -28,6 +28,8 @@ from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count,
 Float32 = NDArray[np.float32]
 
 GRID = "one-step-trap/DeterministicGrid-v0"
+DRY = "one-step-trap/FrozenLakeWithoutSlipping-v0"
+"""Gymnasium's FrozenLake with ``is_slippery=False``: the same map and rewards, without chance."""
 LIMIT = 1_000
 """Steps after which an episode is cut off in environments that have no time limit of their own."""
 WIDEST = 1e4
@@ -43,6 +45,7 @@ REWARD_BOUNDS: dict[str, tuple[float, float]] = {
     "MountainCar-v0": (-1.0, 0.0),
     "Taxi-v4": (-10.0, 20.0),
     GRID: (0.0, 1.0),
+    DRY: (0.0, 1.0),
 }
 """Rewards as the environments document them, by id; Gymnasium itself no longer states them."""
 USUAL_BOUNDS = (-1.0, 1.0)
@@ -85,9 +88,12 @@ class DeterministicGrid(gym.Env[Any, Any]):
 
 
 def register() -> None:
-    """Make the grid known to Gymnasium (once)."""
+    """Make the grid and the lake without chance known to Gymnasium (once)."""
     if GRID not in gym.registry:
         gym.register(GRID, entry_point=f"{__name__}:DeterministicGrid", max_episode_steps=60)
+    if DRY not in gym.registry:
+        lake = gym.spec("FrozenLake-v1")
+        gym.register(DRY, entry_point=lake.entry_point, max_episode_steps=100, kwargs={"is_slippery": False})
 
 
 register()

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.checkpoints import Checkpoint, checkpoint_path, read_checkpoint, write_checkpoint
+from one_step_trap.muzero.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from one_step_trap.muzero.environments import GRID, REWARD_BOUNDS, Task
 from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.networks import NetworkModel
@@ -77,22 +76,18 @@ def test_the_same_seed_gives_the_same_training_and_another_another(whole):
 
 
 def test_a_killed_training_ends_like_an_unbroken_one(whole, tmp_path):
-    settings = json.dumps(asdict(TINY))
     program = (
-        "import json, sys; from one_step_trap.muzero.training import *;"
-        "s = json.loads(sys.argv[1]); s['temperatures'] = tuple(map(tuple, s['temperatures']));"
-        "train('CartPole-v1', TrainingSettings(**s), 7, folder=sys.argv[2], progress=lambda *_: __import__('time').sleep(60))"
+        "import json, sys, time; from one_step_trap.muzero.training import *\n"
+        "def stop(*_): print('evaluated', flush=True); time.sleep(3600)\n"
+        "train('CartPole-v1', TrainingSettings(**json.loads(sys.argv[1])), 7, folder=sys.argv[2], progress=stop)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program, settings, str(tmp_path)], env=os.environ)
-    limit = time.monotonic() + 600  # only a machine that stands still takes that long
-    try:
-        while not checkpoint_path(tmp_path).is_file() or read_checkpoint(tmp_path).state["steps_done"] < 20:
-            assert child.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.05)
-    finally:
-        child.send_signal(signal.SIGKILL)  # while it sleeps after its first evaluation
-    assert child.wait() == -signal.SIGKILL
+    command = [sys.executable, "-c", program, json.dumps(asdict(TINY)), str(tmp_path)]
+    with subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "evaluated\n"  # the first of three evaluations
+        finally:
+            child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
     assert 0 < read_checkpoint(tmp_path).state["steps_done"] < TINY.vector_steps
     assert same(whole, resume(tmp_path))
     assert same(whole, load(tmp_path))  # the finished training lies there now
@@ -118,6 +113,38 @@ def test_options_together_are_deterministic_and_resume(tmp_path):
     assert one.replay.unroll_max == 10
     trainer = Trainer("CartPole-v1", options, 0)
     for _ in range(17):
+        trainer.step()
+    write_checkpoint(tmp_path, trainer.checkpoint())
+    assert same(one, resume(tmp_path))
+
+
+def test_held_actions_are_held_and_end_with_their_episode():
+    """With probability 1 every lane always holds: runs of one action, with lengths from a geometric distribution."""
+    trainer = Trainer("CartPole-v1", replace(TINY, holds=((0, 1.0),), warmup=10_000), 0)
+    for _ in range(30):
+        before = trainer.held.copy()
+        trainer.step()
+        for lane in range(TINY.lanes):
+            taken = trainer.lanes.actions_taken[lane]
+            if not taken:  # a new episode holds nothing yet
+                assert trainer.held[lane].tolist() == [0, 0]
+            elif before[lane, 1]:
+                assert taken[-1] == before[lane, 0]
+                assert trainer.held[lane, 1] == before[lane, 1] - 1
+    rng, actions = np.random.default_rng(0), np.zeros(4, dtype=np.int64)
+    trainer.acting, trainer.held = rng, np.zeros((4, 2), dtype=np.int64)
+    lengths = []
+    for _ in range(2_000):
+        trainer._hold(actions, 1.0)
+        lengths.append(trainer.held[:, 1].max())
+    assert np.mean(lengths) > 10  # of the longest of four, that have 10 steps on average
+
+
+def test_holds_are_part_of_a_resumed_training(tmp_path):
+    options = replace(TINY, env_steps=120, holds=((0, 0.3), (0.5, 0)))
+    one = train("CartPole-v1", options, 0)
+    trainer = Trainer("CartPole-v1", options, 0)
+    for _ in range(11):
         trainer.step()
     write_checkpoint(tmp_path, trainer.checkpoint())
     assert same(one, resume(tmp_path))
@@ -218,8 +245,12 @@ def test_a_checkpoint_of_another_training_is_one_clear_error(tmp_path):
         (lambda: TrainingSettings(evaluation_simulations=0), "evaluation_simulations must be at least 1"),
         (lambda: TrainingSettings(unroll_max=2), "unroll_max"),
         (lambda: TrainingSettings(replay_rows=50), "replay_rows"),
-        (lambda: TrainingSettings(temperatures=((0.5, 1.0),)), "temperatures"),
-        (lambda: TrainingSettings(temperatures=3), "temperatures"),
+        (lambda: TrainingSettings(temperatures=((0.5, 1.0),)), "the first share 0"),
+        (lambda: TrainingSettings(temperatures=3), "pairs .share of the run, temperature"),
+        (lambda: TrainingSettings(holds=((0, 1.5),)), "at most 1"),
+        (lambda: TrainingSettings(smallest_range=0), "smallest_range"),
+        (lambda: TrainingSettings(renew=-1), "renew"),
+        (lambda: TrainingSettings(hold_steps=0.5), "hold_steps"),
         (lambda: TrainingSettings(learning_rate=-1), "learning_rate"),
         (lambda: TrainingSettings(gamma=1.5), "gamma"),
         (lambda: TrainingSettings(act_with_average=3), "act_with_average"),

@@ -15,9 +15,9 @@ arXiv 1911.08265, appendix B):
 
 Decisions that papers and programs make differently, as made here (tests hold them fixed):
 
-- ``Q̄ = (Q - min) / max(max - min, 1e-8)`` with the smallest and the largest Q seen so far *anywhere in the tree*, reward
-  included, as in the paper. (mctx normalises among siblings and their parent; some programs normalise V and add r.)
-  Q̄ = 0 where an action was never tried, and while all Q are equal.
+- ``Q̄ = (Q - min) / max(max - min, smallest_range)`` with the smallest and the largest Q seen so far *anywhere in the
+  tree*, reward included, as in the paper. (mctx normalises among siblings and their parent; some programs normalise V and
+  add r.) Q̄ = 0 where an action was never tried, and while all Q are equal.
 - N(s) counts the evaluation of s itself, at the root as well, so that the first simulation follows the prior. (The paper's
   pseudocode leaves the root's own evaluation out: its first simulation is a tie.) V of the root averages it in.
 - Of equal scores the lowest action wins: without noise a search is a function of its arguments.
@@ -55,7 +55,7 @@ from one_step_trap.validate import (
 
 Backend = Literal["auto", "reference", "compiled"]
 CLOSEST = 1e-8
-"""Values of Q that lie closer together than this are not blown up to the whole of [0, 1]."""
+"""The default of ``SearchSettings.smallest_range``: only differences in the last digits are not blown up, as in the paper."""
 
 
 class Model(Protocol):
@@ -77,7 +77,8 @@ class SearchSettings:
 
     ``c1`` > 0 and ``c2`` > 0 weigh the prior. At the root the prior becomes ``(1 - f) P + f η`` with η drawn from a
     Dirichlet distribution (``dirichlet_alpha`` > 0) and f = ``dirichlet_fraction``, if the search is given an ``rng``.
-    No node lies deeper than ``max_depth`` (≥ 1; None: no limit). Defaults: Atari in the paper's pseudocode.
+    No node lies deeper than ``max_depth`` (≥ 1; None: no limit). ``smallest_range`` > 0: values of Q that lie closer together
+    than this, in return, are not blown up to the whole of [0, 1]. Defaults: Atari in the paper's pseudocode.
     """
 
     simulations: int = 50
@@ -87,6 +88,7 @@ class SearchSettings:
     dirichlet_alpha: float = 0.25
     dirichlet_fraction: float = 0.25
     max_depth: int | None = None
+    smallest_range: float = CLOSEST
 
     def __post_init__(self) -> None:
         depth = None if self.max_depth is None else check_count(self.max_depth, "max_depth")
@@ -94,7 +96,7 @@ class SearchSettings:
             "simulations": check_count(self.simulations, "simulations"),
             "max_depth": depth,
         }
-        for name in ("c1", "c2", "dirichlet_alpha"):
+        for name in ("c1", "c2", "dirichlet_alpha", "smallest_range"):
             checked[name] = check_positive(getattr(self, name), name)
         checked["dirichlet_fraction"] = check_probability(self.dirichlet_fraction, "dirichlet_fraction")
         checked["gamma"] = check_real(self.gamma, "gamma")
@@ -144,10 +146,11 @@ class Tree:
     depths: list[int] = field(default_factory=list)  # of the simulations' leaves
     low: float = math.inf
     high: float = -math.inf
+    smallest_range: float = CLOSEST
 
     def normalise(self, q: float) -> float:
         """Return Q̄ in [0, 1]."""
-        return (q - self.low) / max(self.high - self.low, CLOSEST)
+        return (q - self.low) / max(self.high - self.low, self.smallest_range)
 
 
 def scores(tree: Tree, node: Node, settings: SearchSettings) -> tuple[FloatArray, FloatArray]:
@@ -315,12 +318,12 @@ def search(
         found = network.search(
             *(states, values, priors, allowed),
             table=_explorations(settings),
-            sizes=(settings.gamma, settings.simulations, settings.deepest, CLOSEST),
+            sizes=(settings.gamma, settings.simulations, settings.deepest, settings.smallest_range),
             threads=threads,
         )
         return SearchResult(**found, priors=priors, backend="compiled")
     trees = [
-        Tree(Node(0, state, 0.0, float(v), prior, 1, float(v)), mask)
+        Tree(Node(0, state, 0.0, float(v), prior, 1, float(v)), mask, smallest_range=settings.smallest_range)
         for state, v, prior, mask in zip(states, values, priors, allowed, strict=True)
     ]
     recordings = _simulate(model, trees, settings, record)

@@ -39,8 +39,8 @@ from one_step_trap.discounting.checks import check_choice, check_kind, check_tab
 from one_step_trap.discounting.planning import MDP, TIE
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.search import SearchSettings, TabularModel, search
+from one_step_trap.threads import one_thread
 from one_step_trap.trap.lookahead import toy_text
-from one_step_trap.trap.networks import one_thread
 from one_step_trap.validate import (
     BoolArray,
     FloatArray,

@@ -58,12 +58,13 @@ def both(model, roots, chosen, rng=None, **options):
     st.sampled_from([0.5, 0.997, 1.0]),
     st.one_of(st.none(), st.integers(1, 4)),
     st.booleans(),
+    st.sampled_from([1e-8, 0.5, 50.0]),
 )
-def test_any_network_any_settings(seed, actions, sizes, spread, gamma, depth, noise):
+def test_any_network_any_settings(seed, actions, sizes, spread, gamma, depth, noise, smallest):
     model = network(
         seed, actions=actions, latent=sizes[0], hidden=sizes[1], bins=2 + seed % 30, spread=spread
     )
-    chosen = SearchSettings(simulations=1 + seed % 40, gamma=gamma, max_depth=depth)
+    chosen = SearchSettings(simulations=1 + seed % 40, gamma=gamma, max_depth=depth, smallest_range=smallest)
     legal = np.random.default_rng(seed).random((5, actions)) < 0.7
     legal[:, seed % actions] = True
     both(model, roots_of(model, 5, seed), chosen, 1 if noise else None, legal=legal)

@@ -13,8 +13,6 @@ model knows of step k went through k applications of the dynamics.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,17 +32,6 @@ SMALLEST_SPREAD = 1e-5
 """A latent state whose numbers lie closer together than this is divided by this instead of by their spread."""
 TILT = 2.0
 """How fast the untrained value distribution falls, in logits a place, on both sides of the value 0."""
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use a single thread: sums then have one order, and their last digits one value."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.environments import Task
+from one_step_trap.muzero.plots.tree import MOST_SIMULATIONS
 from one_step_trap.muzero.studies import SEEDS, UNROLL_STEPS
 from one_step_trap.parameters import ChapterParameters, count
 from one_step_trap.validate import check_count
@@ -36,24 +37,32 @@ def stored(value: Any) -> int:
     return seed
 
 
+def shown_simulations(value: Any) -> int:
+    """Return a number of simulations that the page can show and that its text makes sense for."""
+    number = check_count(value, "simulations")
+    if not 8 <= number <= MOST_SIMULATIONS:
+        raise BookError(
+            f"simulations must lie in 8 to {MOST_SIMULATIONS}, what the page can show, got {number}"
+        )
+    return number
+
+
 class MuZeroUnrolling(ChapterParameters):
     """Parameters of ``chapters/04-muzero-unrolling.ipynb``; the defaults give the book's numbers."""
 
     unroll_steps: Annotated[int, BeforeValidator(studied)] = Field(
-        5, description="steps K unrolled in the training that is live in the chapter"
+        5, description="steps K unrolled in the training that runs live"
     )
     training_seed: Annotated[int, BeforeValidator(stored)] = Field(
-        0, description="seed of that training, one of the study's"
+        0, description="seed of that training, one of the study's ten"
     )
-    simulations: Annotated[int, count(1, "simulations")] = Field(
-        25, description="simulations of the searches shown by hand and of the agent's play"
-    )
-    starts: Annotated[int, count(5, "starts")] = Field(
-        64, description="real observations from which the model is unrolled"
+    simulations: Annotated[int, BeforeValidator(shown_simulations)] = Field(
+        24, description="simulations of the search that is worked by hand"
     )
     env: Annotated[str, BeforeValidator(environment)] = Field(
-        "one-step-trap/DeterministicGrid-v0", description="environment of the section to try it on your own"
+        "one-step-trap/FrozenLakeWithoutSlipping-v0",
+        description="environment of the section to try it on your own",
     )
     env_steps: Annotated[int, count(500, "env_steps")] = Field(
-        4_000, description="environment steps of the training there"
+        6_000, description="environment steps of the training there"
     )

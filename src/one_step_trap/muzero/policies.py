@@ -195,7 +195,7 @@ def _mixed(mdp: MDP, rng: np.random.Generator, mix: float) -> FloatArray:
 
 
 def distance_bound(world: MDP, model: MDP, policy: ArrayLike, behaviour: ArrayLike, gamma: float) -> float:
-    """Return ``γ/(1-γ) τ span(V^π - V^b)``, which bounds max |V̂^π - V^π| for a model with Q̂^b = Q^b.
+    """Return ``γ/(1-γ) τ span(V^π - V^b)``, which bounds ``max |V̂^π - V^π|`` for a model with Q̂^b = Q^b.
 
     Proof: ``V̂^π - V^π = (I - γ P̂_π)⁻¹ (T̂_π - T_π) V^π`` and ``(T̂_π - T_π) V^b = 0``, since it is a mean over actions of
     Q̂^b - Q^b. So only ``γ (P̂_π - P_π)(V^π - V^b)`` is left; rows of P̂_π - P_π sum to 0 and have a total variation of τ.
@@ -207,7 +207,7 @@ def distance_bound(world: MDP, model: MDP, policy: ArrayLike, behaviour: ArrayLi
 
 
 def value_error(world: MDP, model: MDP, policy: ArrayLike, gamma: float) -> float:
-    """Return the mean over states of |V̂^π - V^π|."""
+    """Return the mean over states of ``|V̂^π - V^π|``."""
     return float(np.abs(value(world, policy, gamma) - value(model, policy, gamma)).mean())
 
 
@@ -262,7 +262,7 @@ def distance_study(settings: Settings | None = None) -> pd.DataFrame:
     """Return the value errors of the three kinds of models for policies at a growing distance from b.
 
     Policies: `towards` each of ``targets`` random deterministic policies. Columns: world, kind, share, distance (mean
-    total variation), error (mean over states and targets of |V̂^π - V^π|), worth (mean of V^π - V^b), range (of V^*).
+    total variation), error (mean over states and targets of ``|V̂^π - V^π|``), worth (mean of V^π - V^b), range (of V^*).
     """
     s = check_kind(settings or Settings(), Settings, "settings")
     rows = []
@@ -506,7 +506,7 @@ def measure(
 ) -> pd.DataFrame:
     """Return the errors of a learned model's predictions for each policy and depth.
 
-    Columns: distance, depth, reward_error (mean over starts of |r̂_k - r_k|), return_error (of |Ĝ_k - G_k|, with
+    Columns: distance, depth, reward_error (mean over starts of ``|r̂_k - r_k|``), return_error (of ``|Ĝ_k - G_k|``, with
     ``G_k = Σ_{i≤k} γ^{i-1} r_i``; ``with_value`` adds γ^T v̂_T and the real tail at the last depth), bias (mean of
     Ĝ_k - G_k: what is left for the policy's value once errors of single paths average out), alive (share of
     episodes that go on), starts. After the end of an episode the truth is 0, as MuZero's absorbing states are trained.

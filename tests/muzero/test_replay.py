@@ -46,6 +46,37 @@ def test_a_terminated_episode_and_its_absorbing_rows():
     assert set(r.actions[2:6]) <= {0, 1}
 
 
+class OneValue:
+    """A model whose value head says 7 of everything."""
+
+    def represent(self, observations):
+        return np.asarray(observations)
+
+    def predict(self, states):
+        return np.zeros((len(states), 2)), np.full(len(states), 7.0)
+
+
+def test_renewed_values_are_bootstrapped_from_and_ends_stay_worth_nothing():
+    r = replay()
+    r.add(segment(3), rng())
+    r.add(segment(3, terminated=False), rng())
+    r.renew(5, OneValue(), rng())  # more than there are: all
+    ended, cut = (r.values[s.first : s.first + 4].tolist() for s in r.segments)
+    assert ended == [1 + 1 + 0.25 * 7, 2 + 1.5, 3, 0]
+    assert cut == [1 + 1 + 0.25 * 7, 2 + 1.5 + 0.25 * 7, 3 + 3.5, 7]
+    assert r.root_values[: 3 + 1].tolist() == [7, 7, 7, 0]
+
+
+def test_renewing_draws_as_many_segments_as_asked_for():
+    r = replay(rows=200)
+    for _ in range(8):
+        r.add(segment(3, terminated=False), rng())
+    r.renew(3, OneValue(), rng())
+    renewed = [(r.root_values[s.first : s.first + 4] == 7).all() for s in r.segments]
+    assert sum(renewed) == 3
+    replay().renew(3, OneValue(), rng())  # an empty replay has none to draw
+
+
 def test_an_episode_that_was_cut_off_says_nothing_about_what_follows():
     r = replay()
     r.add(segment(2, terminated=False), rng())

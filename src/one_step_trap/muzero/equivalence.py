@@ -80,7 +80,7 @@ def bellman_dimension(
 ) -> int:
     """Return the dimension of the transition models that are value equivalent, by formula.
 
-    For m policies and k functions in general position (m ≤ A in every state, k ≤ S; rewards known) the rows P̂(·|s, a)
+    For m policies and k functions in general position (m ≤ A in every state, k ≤ S; rewards known) the rows ``P̂(·|s, a)``
     must satisfy m k equations in each state, and A more to sum to 1. ``constant``: the constant function is in the
     span of the k, which makes m of them superfluous:
 
@@ -101,7 +101,8 @@ def bellman_dimension(
 def bellman_rank(mdp: MDP, policies: Sequence[ArrayLike], functions: ArrayLike) -> int:
     """Return the same dimension by rank, for any policies and functions, in general position or not.
 
-    In state s the unknown block is X (A, S), the change of P(·|s, ·), with X 1 = 0 and π(·|s) X v = 0 for all π and v.
+    In state s the unknown block is X (A, S), the change of ``P(·|s, ·)``, with ``X 1 = 0`` and ``π(·|s) X v = 0`` for all π
+    and v.
     """
     pis = [check_policy(pi, mdp) for pi in check_list(policies, "policies")]
     F = _check_functions(functions, mdp)

@@ -55,7 +55,7 @@ def test_what_is_equal():
     speeds = {1: 392.0, 2: 342.0, 5: 240.0, 10: 153.0, 20: 88.0}
     cost = [n / speeds[K] for K, n in studies.COMPUTE.items()]
     assert max(cost) / min(cost) < 1.08
-    assert studies.TASKS.parts == len(studies.task_runs()) == 50
+    assert studies.TASKS.parts == len(studies.task_runs()) == 60
     assert {r.seed for r in runs} == set(range(10))
 
 
@@ -111,6 +111,35 @@ def test_reading_the_tasks(tasks):
     assert isinstance(plots.plot_learning(curves, {GRID: 1.0}), Figure)
     table = control.table(studies.by_x(tasks, "curve", task=GRID), np.random.default_rng(0))
     assert isinstance(plots.plot_learning_by_k(table), Figure)
+
+
+def test_how_trainings_ended(tasks, monkeypatch):
+    monkeypatch.setattr(studies, "TASK_IDS", (GRID,))
+    row = studies.ends(tasks, np.random.default_rng(0)).iloc[0]
+    late = studies.last_quarter(tasks, task=GRID)["value"]
+    assert (row["task"], row["steps"], row["n"]) == ("grid", 160, 2)
+    assert (row["end"], row["lowest"]) == (pytest.approx(late.mean()), late.min())
+    assert row["low"] <= row["end"] <= row["high"]
+    assert row["cpu_seconds"] > 0
+    curve = tasks[tasks["kind"] == "curve"].copy()
+    curve["mean_return"] = curve["x"] + 40 * curve["seed"]  # 40, 80, … and 80, 120, …
+    found = studies.first_reached(curve, 80, task=GRID)
+    assert found["x"].tolist() == [80, 40]
+    assert np.isfinite(found["cpu_seconds"]).all()
+    assert studies.first_reached(curve, 1e9, task=GRID)["x"].tolist() == [np.inf, np.inf]
+    with pytest.raises(BookError, match="task must be one of"):
+        studies.short("Taxi-v4")
+
+
+def test_what_the_consistency_loss_changes():
+    depths = [{"depth": 20, "unroll_steps": 5, "behaviour": "agent", "seed": seed} for seed in range(6)]
+    measures = ("latent", "reward", "value", "policy")
+    plain = pd.DataFrame([d | {"measure": m, "value": 4.0 + d["seed"]} for d in depths for m in measures])
+    tied = plain.assign(value=plain["value"] / 2)
+    found = studies.tied_ratios(plain, tied, np.random.default_rng(0))
+    assert found["measure"].tolist() == list(measures)
+    assert found[["ratio", "low", "high"]].to_numpy() == pytest.approx(0.5)
+    assert (found["n"] == 6).all()
 
 
 def stored(value):
@@ -176,6 +205,7 @@ def test_parameters():
         ({"env": "Pendulum-v1"}, "continuous"),
         ({"env": "NoSuch-v0"}, "Gymnasium cannot make"),
         ({"simulations": 0}, "simulations must be at least 1"),
+        ({"simulations": 41}, "simulations must lie in 8 to 40"),
         ({"unrol_steps": 5}, "did you mean 'unroll_steps'"),
     ):
         with pytest.raises(BookError, match=message):

@@ -101,6 +101,14 @@ def test_equal_values_stay_equal():
     assert tree.normalise(3.0 + 1e-14) == pytest.approx(1e-14 / CLOSEST, abs=1e-6)
 
 
+def test_a_smallest_range_keeps_small_differences_small():
+    node = Node(0, np.zeros(1), 0.0, 0.0, np.ones(2) / 2)
+    tree = Tree(node, np.ones(2, dtype=bool), low=3.0, high=3.5, smallest_range=10.0)
+    assert [tree.normalise(q) for q in (3.0, 3.5)] == pytest.approx([0, 0.05])
+    wide = Tree(node, np.ones(2, dtype=bool), low=0.0, high=40.0, smallest_range=10.0)
+    assert wide.normalise(20.0) == pytest.approx(0.5)  # no more than the smallest range
+
+
 def test_the_formula_of_the_papers_appendix():
     c1, c2, n = 2.0, 50.0, 17
     assert SearchSettings(c1=c1, c2=c2).exploration(n) == math.sqrt(n) * (c1 + math.log((n + c2 + 1) / c2))

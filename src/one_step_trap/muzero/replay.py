@@ -3,15 +3,13 @@
 Episodes are stored in **segments**: whole episodes, or stretches of at most some steps of a long one, so that learning need
 not wait for its end. A segment of T steps takes T + 1 + K_max rows:
 
-| row | holds | policy | value | reward of the step from it |
-|---|---|---|---|---|
-| 0 … T-1 | an observation, the action taken, its reward | yes | yes | yes |
-| T, terminated | the last observation, a random action, reward 0 | no | yes, 0 | yes |
-| T, cut off | the last observation | yes | yes, of the search | no |
-| T+1 …, terminated | **absorbing rows**: a random action, reward 0 | no | yes, 0 | yes |
-| T+1 …, cut off | nothing | no | no | no |
+- rows 0 … T-1: an observation, the action taken, its reward; a policy, a value and a reward to learn from;
+- row T of an episode that **terminated**: the last observation, a random action, reward 0; no policy, value 0, the reward;
+- row T of one that was **cut off**: the last observation; a policy and the search's value, no reward;
+- rows T+1 … after a terminated one, the **absorbing rows**: a random action, reward 0; no policy, value 0, the reward;
+- rows T+1 … after one that was cut off: nothing to learn from.
 
-"yes" and "no" are three masks, one row each. So a segment shorter than K is sampled like any other, the model is told
+Three masks say what there is to learn from. So a segment shorter than K is sampled like any other, the model is told
 what follows the end of an episode, and is told nothing about what a time limit hid. The terminal observation is a start of
 samples, too: otherwise a model that is unrolled for one step would never hear of reward 0 after the end.
 """
@@ -25,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.errors import BookError
+from one_step_trap.muzero.search import Model
 from one_step_trap.muzero.targets import n_step_targets, project
 from one_step_trap.validate import (
     FloatArray,
@@ -355,6 +354,25 @@ class Replay:
         for kept in self.segments:
             if ((index >= kept.first) & (index <= kept.first + kept.steps)).any():
                 self._refresh(kept)
+
+    def renew(self, count: int, model: Model, rng: np.random.Generator) -> None:
+        """Replace the root values of ``count`` segments, drawn at random, by what the value head of ``model`` says now.
+
+        Bootstrapped targets are then as good as the newest values. The value of an ended episode stays 0.
+        """
+        count = min(check_count(count, "count"), len(self.segments))
+        if not count:
+            return
+        drawn = [
+            self.segments[i] for i in check_rng(rng).choice(len(self.segments), size=count, replace=False)
+        ]
+        rows = [np.arange(kept.first, kept.first + kept.steps + 1) for kept in drawn]
+        index = np.concatenate(rows)
+        self.root_values[index] = model.predict(model.represent(self.observations[index]))[1]
+        for kept in drawn:
+            if kept.terminated:
+                self.root_values[kept.first + kept.steps] = 0
+            self._refresh(kept)
 
     # --- checkpoints ---
 
