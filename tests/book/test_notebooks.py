@@ -26,6 +26,7 @@ QUICK: dict[str, dict[str, object]] = {
         **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
     },
     "03-sampling-divergence": {"languages": 5, "sequences": 4},
+    "04-muzero-unrolling": {"env_steps": 1_000},
 }
 
 # Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
@@ -33,6 +34,7 @@ OTHER: dict[str, dict[str, object]] = {
     "01-one-step-trap": {"eps": 0.01, "seed": 1, "env": "Acrobot-v1", "unroll_steps": 2},
     "02-discounting": {"gamma": 0.95, "seed": 1},
     "03-sampling-divergence": {"rule": "temperature=0.8", "seed": 1},
+    "04-muzero-unrolling": {"unroll_steps": 1, "training_seed": 3, "simulations": 12, "seed": 1},
 }
 
 # Values of claims with quick parameters: exact ones to rounding, estimates within what repetitions move them.
@@ -70,6 +72,16 @@ EXPECTED: dict[str, dict[str, object]] = {
         "samp-teacher": pytest.approx(0.35, abs=0.03),
         "scale-supervised": pytest.approx(-0.007, abs=0.002),
     },
+    "04-muzero-unrolling": {
+        "mu-five": 5,
+        "mu-stochastic": pytest.approx(28, abs=12),
+        # the stored studies
+        "mu-diverge": pytest.approx(6.82, abs=0.01),
+        "mu-control": pytest.approx(-49.8, abs=0.1),
+        "mu-openloop": pytest.approx(9.8, abs=0.1),
+        "mu-offpolicy": pytest.approx(1.08, abs=0.01),
+        "scale-search": pytest.approx(0.018, abs=0.005),
+    },
 }
 
 # The verdicts that follow from them.
@@ -93,6 +105,12 @@ VERDICTS = {
         "samp-teacher": "holds",
         **dict.fromkeys(("samp-heuristics", "samp-beam"), "does not hold"),
         "samp-base": "open",
+    },
+    "04-muzero-unrolling": {
+        **dict.fromkeys(("mu-five", "mu-stochastic"), "holds"),
+        **dict.fromkeys(("mu-diverge", "scale-search"), "holds when"),
+        **dict.fromkeys(("mu-control", "mu-offpolicy"), "does not hold"),
+        "mu-openloop": "open",
     },
 }
 
@@ -125,6 +143,13 @@ TEXTS: dict[str, dict[str, str]] = {
         "book-parameters": "6.2",
         "study-prompts": "64",
     },
+    "04-muzero-unrolling": {
+        "hand-turn": "13",
+        "hand-lefts": "10",
+        "cells-all": "24",
+        "cells-yes": "17",
+        "knee-5": "10",
+    },
 }
 
 # Parameters that cannot be right, and the one line that says so.
@@ -145,6 +170,15 @@ WRONG = [
     ("02-discounting", {"seed": -1}, "seed must be at least 0, got -1"),
     ("03-sampling-divergence", {"step": 256}, "unknown parameter 'step'; did you mean 'steps'"),
     ("03-sampling-divergence", {"steps": 100}, "steps must be a multiple of 64 from 256 to 1,024, got 100"),
+    ("04-muzero-unrolling", {"unroll_steps": 0}, "unroll_steps must be at least 1, got 0"),
+    ("04-muzero-unrolling", {"unroll_steps": 3}, "unroll_steps must be one of 1, 2, 5, 10, 20"),
+    ("04-muzero-unrolling", {"env": "Pendulum-v1"}, "Pendulum-v1 has actions that are continuous"),
+    (
+        "04-muzero-unrolling",
+        {"unrol_steps": 5},
+        "unknown parameter 'unrol_steps'; did you mean 'unroll_steps'",
+    ),
+    ("04-muzero-unrolling", {"simulations": 0}, "simulations must be at least 1, got 0"),
     ("03-sampling-divergence", {"rule": "top-p=1.3"}, "top-p must be above 0 and at most 1"),
     (
         "03-sampling-divergence",

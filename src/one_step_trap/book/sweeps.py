@@ -40,6 +40,8 @@ STUDIES = {
     "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
     "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
     "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",
+    "04-muzero-unrolling/tasks": "one_step_trap.muzero.studies:TASKS",
+    "04-muzero-unrolling/unrolls": "one_step_trap.muzero.studies:UNROLLS",
 }
 """Name of each study (chapter/table) and where it is defined (module:object)."""
 
