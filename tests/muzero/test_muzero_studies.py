@@ -12,6 +12,7 @@ from one_step_trap.muzero import control, divergence, studies
 from one_step_trap.muzero.environments import GRID
 from one_step_trap.muzero.parameters import MuZeroUnrolling
 from one_step_trap.muzero.plots import learning as plots
+from one_step_trap.muzero.training import train
 
 TINY = {
     "env_steps": 160,
@@ -83,6 +84,15 @@ def test_a_part(unrolls):
     assert found.largest == pytest.approx(1000)
     with pytest.raises(BookError, match="not in the stored table"):
         studies.compare(again.assign(seed=7), unrolls)
+
+
+def test_a_training_by_itself_is_the_studys(unrolls):
+    run = tiny(studies.unroll_run(5, 1, **TINY))
+    alone = studies.curve_rows(train(run.task, run.settings, run.seed))
+    assert list(alone.columns) == list(studies.COLUMNS)
+    assert studies.compare(alone, unrolls)[:2] == (True, 1.0)
+    with pytest.raises(BookError, match="result must be"):
+        studies.curve_rows(alone)
 
 
 def test_reading_the_unrolls(unrolls):

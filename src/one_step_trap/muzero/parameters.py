@@ -50,11 +50,11 @@ def shown_simulations(value: Any) -> int:
 class MuZeroUnrolling(ChapterParameters):
     """Parameters of ``chapters/04-muzero-unrolling.ipynb``; the defaults give the book's numbers."""
 
-    unroll_steps: Annotated[int, BeforeValidator(studied)] = Field(
-        5, description="steps K unrolled in the training that runs live"
-    )
     training_seed: Annotated[int, BeforeValidator(stored)] = Field(
-        0, description="seed of that training, one of the study's ten"
+        0, description="seed of the trainings that run live, one of the studies' ten"
+    )
+    unroll_steps: Annotated[int, BeforeValidator(studied)] = Field(
+        5, description="steps K of the part of the study that runs live"
     )
     simulations: Annotated[int, BeforeValidator(shown_simulations)] = Field(
         24, description="simulations of the search that is worked by hand"

@@ -187,17 +187,28 @@ def trained(run: Run) -> tuple[pd.DataFrame, TrainingResult]:
     table = pd.concat(rows, ignore_index=True)
     table["behaviour"] = table["behaviour"].fillna("agent")
     table["stage"] = table["stage"].fillna("final")
+    return _as_stored(table, result, run.budget), result
+
+
+def curve_rows(result: TrainingResult, budget: Budget = "updates") -> pd.DataFrame:
+    """Return the learning curve of a training as the studies store it (``COLUMNS``)."""
+    check_kind(result, TrainingResult, "result", made_by="train")
+    return _as_stored(_curve(result), result, check_choice(budget, get_args(Budget), "budget"))
+
+
+def _as_stored(table: pd.DataFrame, result: TrainingResult, budget: str) -> pd.DataFrame:
+    """Return rows with the columns that say which training they are of, in the order and with the digits of the tables."""
     own = {
-        "task": run.task,
-        "budget": run.budget,
-        "consistency": run.settings.consistency_weight,
-        "unroll_steps": run.settings.unroll_steps,
-        "seed": run.seed,
+        "task": result.task.id,
+        "budget": budget,
+        "consistency": result.settings.consistency_weight,
+        "unroll_steps": result.settings.unroll_steps,
+        "seed": result.seed,
     }
     table = table.assign(**own).reindex(columns=list(COLUMNS))
     numbers = list(COLUMNS)[list(COLUMNS).index("mean_return") :]
     table[numbers] = table[numbers].astype(float).map(_rounded)
-    return table, result
+    return table
 
 
 def _rounded(x: float) -> float:
@@ -433,6 +444,7 @@ def verdicts(unrolls: pd.DataFrame, tasks: pd.DataFrame, rng: np.random.Generato
     found = control.knees(by_x(unrolls, "refresh"), random_return(unrolls))
     by_k = control.knee_table(found, rng)
     cells = search_table(tasks, rng)
+    cells["task"] = cells["task"].map(short)
     return Verdicts(
         (grown, *divergence.verdict(divergence.growths(errors, rng))),
         (slopes[0], *control.control_verdict(*slopes)),

@@ -604,7 +604,8 @@ def train(
 
     Without ``settings`` the preset of the environment, or the defaults. With a ``folder``, checkpoints are written there, and a
     checkpoint of the same training that lies there is gone on from (of another one: an error). Torch and the search use one
-    thread; the same arguments give the same numbers, apart from the seconds.
+    thread; the same arguments give the same numbers, apart from the seconds. (NumPy's BLAS may split products over threads,
+    which changes last digits and, after thousands of steps, a training: the book's pipeline sets ``OPENBLAS_NUM_THREADS=1``.)
     """
     trainer = Trainer(task, settings, seed)
     if folder is not None and checkpoints.checkpoint_path(folder).is_file():
