@@ -248,15 +248,16 @@ def test_search_finds_without_a_network(visit):
 
 
 def readings(page: Page, figure: str) -> dict[str, str]:
-    return {
+    """Return what a figure says in words: its outputs by signal, and the sentence of a figure that tells a story."""
+    said = page.locator(f"#{figure} .ost-say").all_inner_texts()
+    return {"say": " ".join(said)} | {
         output.get_attribute("data-signal"): output.inner_text()
         for output in page.locator(f"#{figure} output[data-signal]").all()
     }
 
 
 def drawing(page: Page, figure: str) -> str:
-    paths = page.locator(f"#{figure} .ost-plot svg path")
-    return str(paths.evaluate_all("all => all.map(path => path.getAttribute('d')).join()"))
+    return str(page.locator(f"#{figure} svg").evaluate_all("all => all.map(svg => svg.outerHTML).join()"))
 
 
 def test_each_chapter_has_a_figure_to_play_with(opened, chapter):

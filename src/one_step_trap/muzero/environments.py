@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.errors import BookError
@@ -87,13 +88,17 @@ class DeterministicGrid(gym.Env[Any, Any]):
         return self.cell, float(done), done, False, {}
 
 
+def dry_lake(**options: Any) -> FrozenLakeEnv:
+    """Return Gymnasium's FrozenLake without slipping."""
+    return FrozenLakeEnv(is_slippery=False, **options)
+
+
 def register() -> None:
     """Make the grid and the lake without chance known to Gymnasium (once)."""
     if GRID not in gym.registry:
         gym.register(GRID, entry_point=f"{__name__}:DeterministicGrid", max_episode_steps=60)
     if DRY not in gym.registry:
-        lake = gym.spec("FrozenLake-v1")
-        gym.register(DRY, entry_point=lake.entry_point, max_episode_steps=100, kwargs={"is_slippery": False})
+        gym.register(DRY, entry_point=f"{__name__}:dry_lake", max_episode_steps=100)
 
 
 register()
