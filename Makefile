@@ -31,13 +31,13 @@ $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 book: $(READY) ## build the book; prints the path of its start page
 	@$(BIN)/python -m one_step_trap.book.build book
 
-# Files keep the order of tests/conftest.py: the browser last, since only one may be open in a process.
+# In the groups and the order of tests/conftest.py: the browser last, since only one may be open in a process.
 test: $(READY) ## lint, types, unit tests, every chapter, the built pages in a browser
 	@$(BIN)/python tests/needs.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(PYTEST)
 
 lab: $(READY) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab chapters

@@ -30,7 +30,7 @@ from one_step_trap.muzero.search import SearchSettings, search
 SIMULATIONS = 50
 TARGETS = {1: 1, 16: 1, 64: 6, 256: 1}  # batch: how many times as fast as mctx, at least
 MOST_FOR_DEPTH = 3  # a simulation of a search with 800 costs at most as many times one of a search with 25
-ROUNDS, SEARCHES = 6, 12
+ROUNDS, SEARCHES = 6, 100
 
 # Reads batch sizes, answers with seconds a search; searches the same network as ours, in float32.
 MCTX = """

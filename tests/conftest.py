@@ -16,11 +16,20 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """What is quick comes first: the library, then the book: sources, chapters, pages, and the browser last."""
+    """What is quick comes first: the library, then the book: sources, chapters, pages, and the browser last.
+
+    A process takes whole groups (``--dist loadgroup``): a file, or what a file asks of one chapter, since its tests share
+    what the chapter recorded.
+    """
     items.sort(
         key=lambda item: (
             "/book/" in str(item.path),
             *(bool(item.get_closest_marker(m)) for m in ("book", "browser")),
         )
     )
+    for item in items:
+        chapter = item.callspec.params.get("chapter") if hasattr(item, "callspec") else None
+        shared = chapter if item.path.name == "test_notebooks.py" else None
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name}-{shared}" if shared else item.path.name))

@@ -205,3 +205,13 @@ def test_roots_of_another_network(backend):
 def test_only_the_reference_records():
     with pytest.raises(BookError, match="only the reference records"):
         search(network(0), roots_of(network(0), 1), backend="compiled", record=True)
+
+
+@given(st.integers(1, 300), st.integers(1, 16))
+def test_every_root_is_in_one_part_and_parts_get_no_larger(roots, workers):
+    ends = compiled.shares(roots, workers)
+    sizes = np.diff(ends)
+    assert (ends[0], ends[-1]) == (0, roots)
+    assert (sizes > 0).all()
+    assert (np.diff(sizes) <= 0).all()
+    assert workers > 1 or len(sizes) == 1

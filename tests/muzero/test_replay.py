@@ -67,6 +67,25 @@ def test_renewed_values_are_bootstrapped_from_and_ends_stay_worth_nothing():
     assert r.root_values[: 3 + 1].tolist() == [7, 7, 7, 0]
 
 
+def test_returns_of_old_segments_are_shortened_one_by_one_down_to_one():
+    r = Replay(80, 1, 2, unroll_max=2, gamma=0.5, n_step=3, value_range=(-1e3, 1e3), shorten_every=4)
+    for _ in range(4):
+        r.add(segment(3, terminated=False), rng())  # 9, 6, 3, 0 steps were stored after each
+    assert [r.n_step_of(s) for s in r.segments] == [1, 2, 3, 3]
+    r.renew(4, OneValue(), rng())
+    got = [r.values[s.first : s.first + 4].tolist() for s in r.segments]
+    # rewards 1, 2, 3 and then the value 7, γ = .5
+    assert got[0] == [1 + 3.5, 2 + 3.5, 3 + 3.5, 7]
+    assert got[1] == [1 + 1 + 0.25 * 7, 2 + 1.5 + 0.25 * 7, 3 + 3.5, 7]
+    assert got[2] == got[3] == [1 + 1 + 0.75 + 0.125 * 7, 2 + 1.5 + 0.25 * 7, 3 + 3.5, 7]
+    for _ in range(4):
+        r.add(segment(3, terminated=False), rng())
+    assert r.n_step_of(r.segments[0]) == 1
+    again = Replay(80, 1, 2, unroll_max=2, gamma=0.5, n_step=3, value_range=(-1e3, 1e3), shorten_every=4)
+    again.restore(*r.state())
+    assert [again.n_step_of(s) for s in again.segments] == [r.n_step_of(s) for s in r.segments]
+
+
 def test_renewing_draws_as_many_segments_as_asked_for():
     r = replay(rows=200)
     for _ in range(8):

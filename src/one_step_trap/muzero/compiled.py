@@ -440,7 +440,7 @@ class CompiledNetwork:
         }
 
         workers = min(B, cores(), max(1, B * sizes[1] // SHARE) if threads is None else threads)
-        arrays, ends = tuple(out.values()), np.linspace(0, B, min(B, 4 * workers) + 1).astype(int).tolist()
+        arrays, ends = tuple(out.values()), shares(B, workers)
         parts = iter(list(itertools.pairwise(ends)))  # threads take one after the other, whoever comes first
 
         def work() -> None:
@@ -488,6 +488,16 @@ def network_of(weights: Weights) -> CompiledNetwork:
     network = CompiledNetwork(weights)
     _last[:] = [(weights, numbers, network)]
     return network
+
+
+@cache
+def shares(roots: int, workers: int) -> list[int]:
+    """Return where parts of a batch begin and end: large ones first, so that no thread waits long for the last one."""
+    ends = [0]
+    while ends[-1] < roots:
+        left = roots - ends[-1]
+        ends.append(ends[-1] + (left if workers == 1 else -(-left // (2 * workers))))
+    return ends
 
 
 def cores() -> int:

@@ -124,6 +124,8 @@ class _Kept(NamedTuple):
     steps: int
     terminated: bool
     goes_on: bool
+    born: int
+    """How many steps had been stored when this segment was."""
 
 
 class Replay:
@@ -133,6 +135,10 @@ class Replay:
     drove them out (`targets.project`; ``projected`` counts how many of the ``stored`` ones). Samples are uniform over all
     starts for ``priority_exponent`` α = 0; otherwise start i has probability ``p_iᵅ / Σ p_jᵅ`` with
     ``p_i = abs(ν_i - z_i)``, search value against target, and weight ``(N P(i))^-β / max``, β = ``importance_exponent``.
+
+    What an old policy got over n steps says little about the policy of today. With ``shorten_every`` a segment's n falls by
+    one for every so many steps that were stored after it, down to 1, whenever its targets are computed anew (`renew`,
+    `update`): the correction of EfficientZero (Ye et al. 2021, arXiv 2111.00210, section 4.3).
     """
 
     ARRAYS = (
@@ -162,12 +168,14 @@ class Replay:
         value_range: tuple[float, float],
         priority_exponent: float = 0.0,
         importance_exponent: float = 1.0,
+        shorten_every: int | None = None,
     ) -> None:
         self.capacity = check_count(capacity, "capacity", minimum=2)
         self.action_count = check_count(actions, "actions")
         O = check_count(observation_size, "observation_size")  # noqa: E741
         self.unroll_max = check_count(unroll_max, "unroll_max")
         self.gamma, self.n_step = check_gamma(gamma, episodic=True), check_count(n_step, "n_step")
+        self.shorten_every = None if shorten_every is None else check_count(shorten_every, "shorten_every")
         self.value_range = value_range
         self.alpha = check_probability(priority_exponent, "priority_exponent")
         self.beta = check_probability(importance_exponent, "importance_exponent")
@@ -182,6 +190,7 @@ class Replay:
         )
         self.segments: list[_Kept] = []  # the oldest first
         self.end = 0  # the row after the newest segment
+        self.steps = 0  # stored so far, those forgotten since included
         self.stored = self.projected = 0
         self._table: tuple[IntArray, FloatArray | None] | None = None
 
@@ -194,7 +203,9 @@ class Replay:
         self._check(segment)
         T, K = len(segment.actions), self.unroll_max
         first = self._make_room(T + 1 + K)
-        kept, rows = _Kept(first, T, segment.terminated, segment.goes_on), slice(first, first + T + 1 + K)
+        self.steps += T
+        kept = _Kept(first, T, segment.terminated, segment.goes_on, self.steps)
+        rows = slice(first, first + T + 1 + K)
         for name in self.ARRAYS:
             getattr(self, name)[rows] = 0
         live, seen = slice(first, first + T), slice(first, first + T + 1)
@@ -246,15 +257,19 @@ class Replay:
         self.starts[old.first : old.first + old.steps + 1] = False
         self.segments.remove(old)
 
+    def n_step_of(self, kept: _Kept) -> int:
+        """Return over how many steps the returns of a segment of ``segments`` go now."""
+        shorter = 0 if self.shorten_every is None else (self.steps - kept.born) // self.shorten_every
+        return max(1, self.n_step - shorter)
+
     def _refresh(self, kept: _Kept) -> None:
         """Compute targets and priorities of a segment from its rewards and root values."""
         live, seen = (
             slice(kept.first, kept.first + kept.steps),
             slice(kept.first, kept.first + kept.steps + 1),
         )
-        z = n_step_targets(
-            self.rewards[live], self.root_values[seen], self.gamma, self.n_step, kept.terminated
-        )
+        n = self.n_step_of(kept)
+        z = n_step_targets(self.rewards[live], self.root_values[seen], self.gamma, n, kept.terminated)
         self.values[seen], moved = project(z, *self.value_range)
         self.priorities[seen] = np.abs(self.root_values[seen] - self.values[seen]) + SMALLEST_PRIORITY
         self.stored, self.projected = self.stored + len(z), self.projected + moved
@@ -381,6 +396,7 @@ class Replay:
         numbers = {
             "segments": [list(map(int, s)) for s in self.segments],
             "end": self.end,
+            "steps": self.steps,
             "stored": self.stored,
             "projected": self.projected,
         }
@@ -393,6 +409,7 @@ class Replay:
             if name not in arrays or arrays[name].shape != own.shape or arrays[name].dtype != own.dtype:
                 raise BookError(f"this is no state of this replay: {name} does not fit")
             own[...] = arrays[name]
-        self.segments = [_Kept(f, s, bool(t), bool(g)) for f, s, t, g in numbers["segments"]]
-        self.end, self.stored, self.projected = numbers["end"], numbers["stored"], numbers["projected"]
+        self.segments = [_Kept(f, s, bool(t), bool(g), b) for f, s, t, g, b in numbers["segments"]]
+        self.end, self.steps = numbers["end"], numbers["steps"]
+        self.stored, self.projected = numbers["stored"], numbers["projected"]
         self._table = None

@@ -115,6 +115,10 @@ class SearchSettings:
         return math.sqrt(visits) * (self.c1 + math.log((visits + self.c2 + 1) / self.c2))
 
 
+USUAL = SearchSettings()
+"""Those of the paper's pseudocode for Atari."""
+
+
 # --- the tree ---------------------------------------------------------------------------------------------
 
 
@@ -291,7 +295,7 @@ def search(
     model with ``weights`` (a `networks.NetworkModel`) and runs on ``threads`` cores, by default on all; "auto" takes it
     where it can, otherwise the "reference", which alone can ``record`` its simulations.
     """
-    settings = SearchSettings() if settings is None else settings
+    settings = USUAL if settings is None else settings
     if not isinstance(settings, SearchSettings):
         raise BookError(f"settings must be SearchSettings, got {shown(settings)}")
     use, weights = _backend(backend, model, record)
@@ -521,8 +525,8 @@ def _legal(legal: ArrayLike | None, shape: tuple[int, int]) -> BoolArray:
 
 def _softmax(logits: FloatArray, legal: BoolArray) -> FloatArray:
     """Return probabilities (B, A) of the legal actions, 0 for the others."""
-    shifted = np.where(legal, logits - np.where(legal, logits, -np.inf).max(axis=1, keepdims=True), -np.inf)
-    weights = np.exp(shifted)
+    known = logits if legal.all() else np.where(legal, logits, -np.inf)
+    weights = np.exp(known - known.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 

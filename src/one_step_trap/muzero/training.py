@@ -48,8 +48,10 @@ class TrainingSettings:
     **Replay**: ``replay_rows``; long episodes are stored in stretches of ``segment_steps``; ``unroll_max`` ≥ K, the longest
     sample (None: K). ``act_with_average``: self-play searches with the averaged weights (steadier values to bootstrap from),
     not with the newest; ``renew``, stored segments whose values are predicted anew after each step of all lanes, so that no
-    target is built on old values. **Options, off by default**: ``priority_exponent`` and ``importance_exponent``,
-    ``reanalyse`` (positions searched anew after each step of all lanes), ``consistency_weight``.
+    target is built on old values; ``shorten_every``, stored steps after which the n of a segment's returns falls by one (None:
+    never), so that a long ``n_step`` carries news fast and what an old policy got does not stay. **Options, off by
+    default**: ``priority_exponent`` and ``importance_exponent``, ``reanalyse`` (positions searched anew after each step of all
+    lanes), ``consistency_weight``.
     **Evaluation**: every ``evaluate_every`` environment steps ``evaluation_episodes`` greedy ones with averaged weights
     and ``evaluation_simulations`` simulations (None: as many as in training). **Checkpoints** every ``checkpoint_every``
     environment steps, if there is a folder.
@@ -87,6 +89,7 @@ class TrainingSettings:
     replay_rows: int = 10_000
     segment_steps: int = 100
     unroll_max: int | None = None
+    shorten_every: int | None = None
     priority_exponent: float = 0.0
     importance_exponent: float = 1.0
     reanalyse: int = 0
@@ -109,6 +112,8 @@ class TrainingSettings:
         )
         for name in (*counts, *more):
             object.__setattr__(self, name, check_count(getattr(self, name), name))
+        if self.shorten_every is not None:
+            check_count(self.shorten_every, "shorten_every")
         if self.evaluation_simulations is not None:
             check_count(self.evaluation_simulations, "evaluation_simulations")
         if not isinstance(self.act_with_average, bool):
@@ -196,7 +201,16 @@ _RARE_REWARDS = TrainingSettings(
     reward_weight=10.0,  # else a reward head that is off by 0.05 everywhere drowns the one reward that there is
 )
 PRESETS: dict[str, TrainingSettings] = {
-    "CartPole-v1": TrainingSettings(smallest_range=20, replay_rows=30_000, renew=8, final_rate=0.02),
+    "CartPole-v1": TrainingSettings(
+        env_steps=30_000,
+        n_step=200,
+        shorten_every=25,
+        segment_steps=500,
+        renew=32,
+        smallest_range=20,
+        replay_rows=30_000,
+        final_rate=0.02,
+    ),
     "Acrobot-v1": TrainingSettings(
         env_steps=60_000,
         n_step=50,
@@ -224,8 +238,10 @@ PRESETS: dict[str, TrainingSettings] = {
 }
 """Settings by id, chosen in pilots of one to six seeds.
 
-CartPole keeps all that it has seen: with a replay that forgets failures a good agent unlearns what it avoids. Where a success
-is rare, ``smallest_range`` is small; without it small differences of wrong values decide what the policy learns.
+CartPole keeps all that it has seen: with a replay that forgets failures a good agent unlearns what it avoids. Its values must
+travel far (1 / (1 - γ) = 333 steps): with 20-step returns, and values that are seldom renewed, they stay at a third of what the
+agent really gets after 20,000 steps, and many agents forget how to keep the cart on the track. Where a success is rare,
+``smallest_range`` is small; without it small differences of wrong values decide what the policy learns.
 """
 
 
@@ -366,6 +382,7 @@ class Trainer:
             value_range=self.task.value_range(s.gamma),
             priority_exponent=s.priority_exponent,
             importance_exponent=s.importance_exponent,
+            shorten_every=s.shorten_every,
         )
         self.lanes = Lanes(self.task, s.lanes, self.seed)
         self.open = [_Lane() for _ in range(s.lanes)]
