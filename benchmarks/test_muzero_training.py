@@ -97,11 +97,14 @@ def test_updates_a_cpu_second(K, benchmark):
 
 
 def test_cartpole_is_solved_and_stays_solved(benchmark):
-    """Targets: median of the seconds to a mean of 475 under 30, and last 20 evaluations at 450 or more in 9 of 10 seeds."""
+    """Targets: median of the seconds to a mean of 475 under 30, and last 20 evaluations at 450 or more in 9 of 10 seeds.
+
+    The seeds are others than those of the study, on which the settings were chosen.
+    """
     seconds, last = [], []
 
     def ten_seeds() -> None:
-        for seed in range(10):
+        for seed in range(10, 20):
             result = train("CartPole-v1", seed=seed)
             first = result.first_reached(SOLVED)
             seconds.append(first.cpu_seconds + first.evaluation_seconds if first else np.inf)
