@@ -37,7 +37,7 @@ test: $(READY) ## lint, types, unit tests, every chapter, the built pages in a b
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(PYTEST)
+	$(BIN)/pytest --numprocesses 2 --no-loadscope-reorder $(PYTEST)
 
 lab: $(READY) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab chapters

@@ -243,6 +243,7 @@ def test_a_checkpoint_of_another_training_is_one_clear_error(tmp_path):
         (lambda: TrainingSettings(unroll_steps=0), "unroll_steps must be at least 1"),
         (lambda: TrainingSettings(simulations=0), "simulations must be at least 1"),
         (lambda: TrainingSettings(evaluation_simulations=0), "evaluation_simulations must be at least 1"),
+        (lambda: TrainingSettings(shorten_every=0), "shorten_every must be at least 1"),
         (lambda: TrainingSettings(unroll_max=2), "unroll_max"),
         (lambda: TrainingSettings(replay_rows=50), "replay_rows"),
         (lambda: TrainingSettings(temperatures=((0.5, 1.0),)), "the first share 0"),
