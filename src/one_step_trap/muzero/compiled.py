@@ -23,6 +23,18 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.errors import BookError
+from one_step_trap.muzero.lanes import (
+    chosen,
+    doubles,
+    eight,
+    larger,
+    largest,
+    sixteen,
+    smaller,
+    smallest,
+    store,
+    total,
+)
 from one_step_trap.muzero.networks import SMALLEST_SPREAD, Float32, Weights, unit_scale_numpy
 from one_step_trap.muzero.transforms import EPSILON
 from one_step_trap.validate import BoolArray, FloatArray
@@ -142,48 +154,55 @@ def check_weights(weights: Weights) -> Weights:
 
 # --- compiled ---------------------------------------------------------------------------------------------
 
-# The loops below take whole arrays and row numbers, never a row alone: a view would count its references, in one place for all
-# threads, and they would wait for each other there.
+# The loops below take whole arrays and row numbers, never a row alone or several arrays in a tuple: these would count their
+# references, in one place for all threads, and the threads would wait for each other there.
 
 ROW: Any = np.int64(0)
 """The row of a matrix with one row. (A plain 0 is a type of its own to the compiler: it would compile each function for it.)"""
 
 WIDTH = 16
-"""Numbers that compiled loops take at once on the machines of today; loops over fewer would go one by one."""
+"""Outputs that a layer computes at once."""
+
+TOGETHER = 4
+"""Roots that a thread searches side by side: more no longer fit the fastest cache, fewer leave the processor waiting."""
 
 _exp = njit(cache=True, nogil=True, error_model="numpy")(_power_of_e)
 
 
 class Packed(NamedTuple):
-    """Weights as the compiled loops read them: matrices filled up with zeros, inputs to eights and outputs to `WIDTH`."""
+    """Weights as the compiled loops read them: filled up with zeros, inputs to eights and outputs to `WIDTH`.
 
-    W_dynamics: Float32  # (L, H), of the state alone
+    Matrices are in blocks of `WIDTH` outputs (blocks, inputs, `WIDTH`), each of which is read from first to last.
+    """
+
+    W_dynamics: Float32  # L inputs, H outputs, of the state alone
     rows: Float32  # (A, H), what each action adds, bias included
-    W_next: Float32  # (H, L + 1): the next state, then the reward
+    W_next: Float32  # H inputs, L + 1 outputs: the next state, then the reward
     b_next: Float32  # (1, L + 1)
-    W_prediction: Float32  # (L, H)
+    W_prediction: Float32  # L inputs, H outputs
     b_prediction: Float32  # (1, H)
-    W_heads: Float32  # (H, bins + A): the value's logits, then those of the policy
+    W_heads: Float32  # H inputs, bins + A outputs: the value's logits, then those of the policy
     b_heads: Float32  # (1, bins + A)
-    places: FloatArray  # (2, bins + A): ones, and the places of the value
+    places: FloatArray  # (2, bins): ones, and the places of the value
+    state: Float32  # (1, L): ones
 
 
 def pack(w: Weights) -> Packed:
     """Return checked weights for the compiled loops."""
-    L, bins = len(w.b_next), len(w.places)
-    places = np.concatenate([np.stack([np.ones(bins), w.places]), np.zeros((2, len(w.b_policy)))], axis=1)
+    L = len(w.b_next)
     return Packed(
-        *(_filled(w.W_dynamics[:L]), _filled(w.W_dynamics[L:] + w.b_dynamics, inputs=1)),
-        _filled(np.concatenate([w.W_next, w.w_reward[:, None]], axis=1)),
-        _filled(np.concatenate([w.b_next, w.b_reward])[None], inputs=1),
-        *(_filled(w.W_prediction), _filled(w.b_prediction[None], inputs=1)),
-        _filled(np.concatenate([w.W_value, w.W_policy], axis=1)),
-        _filled(np.concatenate([w.b_value, w.b_policy])[None], inputs=1),
-        _filled(places, inputs=1),
+        *(_blocks(w.W_dynamics[:L]), _filled(w.W_dynamics[L:] + w.b_dynamics)),
+        _blocks(np.concatenate([w.W_next, w.w_reward[:, None]], axis=1)),
+        _filled(np.concatenate([w.b_next, w.b_reward])[None]),
+        *(_blocks(w.W_prediction), _filled(w.b_prediction[None])),
+        _blocks(np.concatenate([w.W_value, w.W_policy], axis=1)),
+        _filled(np.concatenate([w.b_value, w.b_policy])[None]),
+        _filled(np.stack([np.ones(len(w.places)), w.places])),
+        _filled(np.ones((1, L), np.float32)),
     )
 
 
-def _filled(W: NDArray[Any], *, inputs: int = 8) -> NDArray[Any]:
+def _filled(W: NDArray[Any], *, inputs: int = 1) -> NDArray[Any]:
     """Return W with zeros after it, so that its sizes are multiples of ``inputs`` and `WIDTH`."""
     n, m = W.shape
     out = np.zeros((n + -n % inputs, m + -m % WIDTH), dtype=W.dtype)
@@ -191,80 +210,71 @@ def _filled(W: NDArray[Any], *, inputs: int = 8) -> NDArray[Any]:
     return out
 
 
-# Indices without a sign: an index that might be negative is tested at every access, which costs more than the sums.
-I0, I1, I2, I3, I4, I5, I6, I7, I8 = (np.uint64(i) for i in range(9))
+def _blocks(W: NDArray[Any]) -> NDArray[Any]:
+    """Return W (inputs, outputs), filled up, in blocks (blocks, inputs, `WIDTH`)."""
+    full = _filled(W, inputs=8)
+    return np.ascontiguousarray(full.reshape(len(full), -1, WIDTH).transpose(1, 0, 2))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _layer(x: Any, row: int, W: Any, b: Any, bias: int, out: Any) -> None:
-    """Write ``x[row] W + b[bias]`` to ``out[0]``: the sums of `affine`."""
-    n, m, i, r = np.uint64(W.shape[0]), np.uint64(W.shape[1]), np.uint64(row), np.uint64(bias)
-    for j in range(m):
-        out[I0, j] = b[r, j]
-    for k in range(I0, n, I8):
-        x0, x1, x2, x3 = x[i, k], x[i, k + I1], x[i, k + I2], x[i, k + I3]
-        x4, x5, x6, x7 = x[i, k + I4], x[i, k + I5], x[i, k + I6], x[i, k + I7]
-        for j in range(m):
-            first = (x0 * W[k, j] + x1 * W[k + I1, j]) + (x2 * W[k + I2, j] + x3 * W[k + I3, j])
-            second = (x4 * W[k + I4, j] + x5 * W[k + I5, j]) + (x6 * W[k + I6, j] + x7 * W[k + I7, j])
-            out[I0, j] += first + second
+def _pair(x: Any, row: int, W: Any, c: int, k: int) -> Any:
+    """Return what the inputs k and k + 1 add to block c of the outputs."""
+    return x[row, k] * sixteen(W, (c, k, 0)) + x[row, k + 1] * sixteen(W, (c, k + 1, 0))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _relu(x: Any) -> None:
-    for j in range(x.shape[1]):
-        x[0, j] = x[0, j] if x[0, j] > 0 else np.float32(0)
+def _layer(x: Any, row: int, W: Any, b: Any, bias: int, out: Any, to: int, rectified: bool) -> None:
+    """Write ``x[row] W + b[bias]``, or the larger of this and 0, to ``out[to]``: the sums of `affine`."""
+    for c in range(W.shape[0]):
+        sums = sixteen(b, (bias, c * WIDTH))
+        for k in range(0, W.shape[1], 8):
+            first = _pair(x, row, W, c, k) + _pair(x, row, W, c, k + 2)
+            second = _pair(x, row, W, c, k + 4) + _pair(x, row, W, c, k + 6)
+            sums = sums + (first + second)
+        store(larger(sums, 0) if rectified else sums, out, (to, c * WIDTH))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _unit_scale(s: Any, L: int, states: Any, i: int) -> None:
-    """Write the L numbers of s, scaled to [0, 1] by their minimum and maximum, to state i."""
-    low = high = s[0, 0]
-    for j in range(1, L):
-        low = s[0, j] if s[0, j] < low else low
-        high = s[0, j] if s[0, j] > high else high
+def _unit_scale(s: Any, row: int, state: Any, states: Any, to: int) -> None:
+    """Write what is state in ``s[row]``, scaled to [0, 1] by its minimum and maximum, to ``states[to]``."""
+    low, high = s[row, 0], s[row, 0]
+    for k in range(0, states.shape[1], 8):
+        part, inside = eight(s, (row, k)), eight(state, (0, k))
+        low = min(low, smallest(chosen(inside, part, np.inf)))
+        high = max(high, largest(chosen(inside, part, -np.inf)))
     spread = max(high - low, np.float32(SMALLEST_SPREAD))
-    for j in range(L):
-        states[i, j] = (s[0, j] - low) / spread
+    for k in range(0, states.shape[1], 8):
+        scaled = (eight(s, (row, k)) - low) / spread
+        store(chosen(eight(state, (0, k)), scaled, 0), states, (to, k))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _softmax(heads: Any, bins: int, P: Any, i: int) -> float:
-    """Write the softmax of the policy logits to ``P[i]`` in float64, and return the sum before it was divided by."""
-    A, total = P.shape[1], 0.0
-    top = heads[0, bins]
+def _softmax(heads: Any, row: int, bins: int, P: Any, to: int) -> float:
+    """Write the softmax of a row's policy logits to ``P[to]`` in float64; return the sum before it was divided by."""
+    A, mass = P.shape[1], 0.0
+    top = heads[row, bins]
     for a in range(1, A):
-        top = heads[0, bins + a] if heads[0, bins + a] > top else top
+        top = heads[row, bins + a] if heads[row, bins + a] > top else top
     for a in range(A):
-        P[i, a] = math.exp(np.float64(heads[0, bins + a]) - np.float64(top))
-        total += P[i, a]
+        P[to, a] = math.exp(np.float64(heads[row, bins + a]) - np.float64(top))
+        mass += P[to, a]
     for a in range(A):
-        P[i, a] /= total
-    return total
+        P[to, a] /= mass
+    return mass
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _eight(p: Any, i: int, k: int) -> Any:
-    """Return the sum of eight numbers as `in_eights` does."""
-    first = (p[i, k] + p[i, k + 1]) + (p[i, k + 2] + p[i, k + 3])
-    return first + ((p[i, k + 4] + p[i, k + 5]) + (p[i, k + 6] + p[i, k + 7]))
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _decode(heads: Any, bins: int, places: Any, p: Any) -> Any:
-    """Return the value ``h⁻¹(softmax(logits) · places)`` of the first ``bins`` logits; ``p`` is scratch like ``places``."""
-    top, total, z = heads[0, 0], 0.0, 0.0
-    for j in range(bins):
-        top = heads[0, j] if heads[0, j] > top else top
-    for j in range(p.shape[1]):  # what comes after the bins is multiplied by 0
-        below = min(np.float64(heads[0, j]) - np.float64(top), 0.0)
-        e = _exp(-64.0 if below < -64.0 else below)
-        p[0, j] = e * places[0, j]
-        p[1, j] = e * places[1, j]
+def _decode(heads: Any, row: int, bins: int, places: Any) -> Any:
+    """Return the value ``h⁻¹(softmax(logits) · places)`` of a row's first ``bins`` logits."""
+    top, mass, z = np.float32(-np.inf), 0.0, 0.0
     for k in range(0, bins, 8):
-        total += _eight(p, ROW, k)
-        z += _eight(p, ROW + 1, k)
-    z /= total
+        top = max(top, largest(chosen(eight(places, (0, k)), eight(heads, (row, k)), -np.inf)))
+    for k in range(0, bins, 8):  # what comes after the bins counts 0 times
+        below = smaller(doubles(eight(heads, (row, k))) - np.float64(top), 0)
+        e = _exp(larger(below, -64))
+        mass += total(e * eight(places, (0, k)))
+        z += total(e * eight(places, (1, k)))
+    z /= mass
     size = abs(z)
     excess = 2 * size / (math.sqrt(1 + 4 * EPSILON * (size + 1 + EPSILON)) + 1 + 2 * EPSILON)
     return math.copysign(excess * (excess + 2), z)
@@ -273,17 +283,12 @@ def _decode(heads: Any, bins: int, places: Any, p: Any) -> Any:
 @njit(cache=True, nogil=True, error_model="numpy")
 def _predict_all(w: Any, bins: int, states: Any, logits: Any, values: Any) -> None:
     """Write policy logits (B, A) and values (B,) of states (B, L)."""
-    W_prediction, b_prediction, W_heads, b_heads, places = w[4:]
-    y, heads, p = (
-        np.empty(b_prediction.shape, np.float32),
-        np.empty(b_heads.shape, np.float32),
-        np.empty(places.shape),
-    )
+    W_prediction, b_prediction, W_heads, b_heads, places = w[4:9]
+    y, heads = np.empty(b_prediction.shape, np.float32), np.empty(b_heads.shape, np.float32)
     for i in range(len(states)):
-        _layer(states, i, W_prediction, b_prediction, ROW, y)
-        _relu(y)
-        _layer(y, ROW, W_heads, b_heads, ROW, heads)
-        values[i] = _decode(heads, bins, places, p)
+        _layer(states, i, W_prediction, b_prediction, ROW, y, ROW, True)
+        _layer(y, ROW, W_heads, b_heads, ROW, heads, ROW, False)
+        values[i] = _decode(heads, ROW, bins, places)
         for a in range(logits.shape[1]):
             logits[i, a] = heads[0, bins + a]
 
@@ -305,95 +310,121 @@ def _search_range(
 ) -> None:
     """Search from the roots first … last - 1, and write what was found to ``out``.
 
-    The tree is in arrays: one row a node, one column an action. An edge (s, a) has Q, its child (-1: none yet), and
-    1 + N(s, a).
+    In one search each number waits for the one before it, and the processor has little else to do. So `TOGETHER` roots take
+    every step of a simulation side by side: all select, then all apply a function of the network, …; no root's numbers depend
+    on another's.
+
+    A tree is in arrays: one row a node, one column an action. An edge (s, a) has Q, its child (-1: none yet), and
+    1 + N(s, a). The trees of a group lie in the same arrays, root g in row g · nodes.
     """
     gamma, simulations, deepest, closest = sizes
     visits, q, root_values, mean_depth, max_depth, plans = out
-    W_dynamics, rows, W_next, b_next, W_prediction, b_prediction, W_heads, b_heads, places = w
-    nodes, A = simulations + 1, len(rows)
-    x, s = np.empty((1, rows.shape[1]), np.float32), np.empty(b_next.shape, np.float32)
-    heads, p, states = (
-        np.empty(b_heads.shape, np.float32),
-        np.empty(places.shape),
-        np.zeros((nodes, roots.shape[1]), np.float32),
+    W_dynamics, rows, W_next, b_next, W_prediction, b_prediction, W_heads, b_heads, places, state = w
+    nodes, A, group = simulations + 1, len(rows), min(TOGETHER, last - first)
+    n = group * nodes
+    states, x = np.zeros((n, roots.shape[1]), np.float32), np.empty((group, rows.shape[1]), np.float32)
+    s, heads = (
+        np.empty((group, b_next.shape[1]), np.float32),
+        np.empty((group, b_heads.shape[1]), np.float32),
     )
-    P, Q, tried, child = (
-        np.empty((nodes, A)),
-        np.empty((nodes, A)),
-        np.empty((nodes, A)),
-        np.empty((nodes, A), np.int64),
-    )
-    N, total, reward, value = np.empty(nodes, np.int64), np.empty(nodes), np.empty(nodes), np.empty(nodes)
-    path, actions = np.empty(deepest, np.int64), np.empty(deepest, np.int64)
-    for b in range(first, last):
-        for j in range(L):
-            states[0, j] = roots[b, j]
-        for a in range(A):
-            P[0, a], tried[0, a], child[0, a] = priors[b, a] if legal[b, a] else -np.inf, 1.0, -1
-        N[0], total[0] = 1, values[b]
-        size, low, high, depths, longest = ROW + 1, np.inf, -np.inf, 0, 0
+    P, Q, tried, child = np.empty((n, A)), np.empty((n, A)), np.empty((n, A)), np.empty((n, A), np.int64)
+    N, total, reward, value = np.empty(n, np.int64), np.empty(n), np.empty(n), np.empty(n)
+    path, actions = np.empty((group, deepest), np.int64), np.empty((group, deepest), np.int64)
+    depth, leaf, grown = np.empty(group, np.int64), np.empty(group, np.int64), np.empty(group, np.bool_)
+    size, low, high = np.empty(group, np.int64), np.empty(group), np.empty(group)
+    depths, longest = np.empty(group, np.int64), np.empty(group, np.int64)
+    for begin in range(first, last, group):
+        together = min(group, last - begin)
+        for g in range(together):
+            b, root = begin + g, g * nodes
+            for j in range(L):
+                states[root, j] = roots[b, j]
+            for a in range(A):
+                P[root, a], tried[root, a], child[root, a] = priors[b, a] if legal[b, a] else -np.inf, 1.0, -1
+            N[root], total[root] = 1, values[b]
+            size[g], low[g], high[g], depths[g], longest[g] = root + 1, np.inf, -np.inf, 0, 0
         for _ in range(simulations):
             # Select.
-            node, depth = ROW, 0
-            while node >= 0 and depth < deepest:
-                explore, spread, best, action = table[N[node]], max(high - low, closest), -np.inf, 0
-                for a in range(A):
-                    normalised = (Q[node, a] - low) / spread if child[node, a] >= 0 else 0.0
-                    score = normalised + P[node, a] * explore / tried[node, a]
-                    action = a if score > best else action
-                    best = score if score > best else best
-                path[depth], actions[depth] = node, action
-                depth += 1
-                node = child[node, action]
+            for g in range(together):
+                node, k, lowest, spread = g * nodes, 0, low[g], max(high[g] - low[g], closest)
+                while node >= 0 and k < deepest:
+                    explore, best, action = table[N[node]], -np.inf, 0
+                    for a in range(A):
+                        normalised = (Q[node, a] - lowest) / spread if child[node, a] >= 0 else 0.0
+                        score = normalised + P[node, a] * explore / tried[node, a]
+                        action = a if score > best else action
+                        best = score if score > best else best
+                    path[g, k], actions[g, k] = node, action
+                    k += 1
+                    node = child[node, action]
+                grown[g] = node < 0
+                if node < 0:
+                    node = size[g]
+                    size[g] += 1
+                    child[path[g, k - 1], actions[g, k - 1]] = node
+                depth[g], leaf[g] = k, node
             # Expand.
-            if node < 0:
-                node, parent, action = size, path[depth - 1], actions[depth - 1]
-                size += 1
-                child[parent, action] = node
-                _layer(states, parent, W_dynamics, rows, action, x)
-                _relu(x)
-                _layer(x, ROW, W_next, b_next, ROW, s)
-                _unit_scale(s, L, states, node)
-                _layer(states, node, W_prediction, b_prediction, ROW, x)
-                _relu(x)
-                _layer(x, ROW, W_heads, b_heads, ROW, heads)
-                reward[node] = np.float64(s[0, L])
-                value[node] = _decode(heads, bins, places, p)
-                if not _softmax(heads, bins, P, node) >= 1:  # some logit was not finite
-                    value[node] = np.nan
-                for a in range(A):
-                    tried[node, a], child[node, a] = 1.0, -1
-                N[node], total[node] = 0, 0.0
+            for g in range(together):
+                if grown[g]:
+                    _layer(
+                        states, path[g, depth[g] - 1], W_dynamics, rows, actions[g, depth[g] - 1], x, g, True
+                    )
+            for g in range(together):
+                if grown[g]:
+                    _layer(x, g, W_next, b_next, ROW, s, g, False)
+            for g in range(together):
+                if grown[g]:
+                    reward[leaf[g]] = np.float64(s[g, L])
+                    _unit_scale(s, g, state, states, leaf[g])
+            for g in range(together):
+                if grown[g]:
+                    _layer(states, leaf[g], W_prediction, b_prediction, ROW, x, g, True)
+            for g in range(together):
+                if grown[g]:
+                    _layer(x, g, W_heads, b_heads, ROW, heads, g, False)
+            for g in range(together):
+                if grown[g]:
+                    node = leaf[g]
+                    value[node] = _decode(heads, g, bins, places)
+                    if not _softmax(heads, g, bins, P, node) >= 1:  # some logit was not finite
+                        value[node] = np.nan
+                    for a in range(A):
+                        tried[node, a], child[node, a] = 1.0, -1
+                    N[node], total[node] = 0, 0.0
             # Back up.
-            G = value[node]
-            N[node] += 1
-            total[node] += G
-            for k in range(depth - 1, -1, -1):
-                parent, action = path[k], actions[k]
-                edge = reward[node] + gamma * (total[node] / N[node])
-                Q[parent, action] = edge
-                tried[parent, action] += 1.0
-                low, high = min(low, edge), max(high, edge)
-                G = reward[node] + gamma * G
-                N[parent] += 1
-                total[parent] += G
-                node = parent
-            depths += depth
-            longest = max(longest, depth)
-        for a in range(A):
-            visits[b, a] = np.int64(tried[0, a]) - 1
-            q[b, a] = Q[0, a] if child[0, a] >= 0 else np.nan
-        root_values[b], mean_depth[b], max_depth[b] = total[0] / N[0], depths / simulations, longest
-        node, depth = 0, 0
-        while node >= 0:  # the plan: the most visited child each time
-            action = 0
-            for a in range(1, A):
-                action = a if tried[node, a] > tried[node, action] else action
-            node = child[node, action]
-            if node >= 0:
-                plans[b, depth] = action
-                depth += 1
+            for g in range(together):
+                node, G, lowest, highest = leaf[g], value[leaf[g]], low[g], high[g]
+                N[node] += 1
+                total[node] += G
+                for k in range(depth[g] - 1, -1, -1):
+                    parent, action = path[g, k], actions[g, k]
+                    edge = reward[node] + gamma * (total[node] / N[node])
+                    Q[parent, action] = edge
+                    tried[parent, action] += 1.0
+                    lowest, highest = min(lowest, edge), max(highest, edge)
+                    G = reward[node] + gamma * G
+                    N[parent] += 1
+                    total[parent] += G
+                    node = parent
+                low[g], high[g] = lowest, highest
+                depths[g] += depth[g]
+                longest[g] = max(longest[g], depth[g])
+        for g in range(together):
+            b, root = begin + g, g * nodes
+            for a in range(A):
+                visits[b, a] = np.int64(tried[root, a]) - 1
+                q[b, a] = Q[root, a] if child[root, a] >= 0 else np.nan
+            root_values[b], mean_depth[b] = total[root] / N[root], depths[g] / simulations
+            max_depth[b] = longest[g]
+            node, k = root, 0
+            while node >= 0:  # the plan: the most visited child each time
+                action = 0
+                for a in range(1, A):
+                    action = a if tried[node, a] > tried[node, action] else action
+                node = child[node, action]
+                if node >= 0:
+                    plans[b, k] = action
+                    k += 1
 
 
 class CompiledNetwork:
@@ -469,7 +500,7 @@ class CompiledNetwork:
         rows = np.asarray(states, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.latent:
             raise BookError(f"states of this network have shape (batch, {self.latent}), got {rows.shape}")
-        filled = np.zeros((len(rows), len(self.packed.W_dynamics)), dtype=np.float32)
+        filled = np.zeros((len(rows), self.packed.W_dynamics.shape[1]), dtype=np.float32)
         filled[:, : self.latent] = rows
         return filled
 

@@ -138,7 +138,7 @@ class Replay:
 
     What an old policy got over n steps says little about the policy of today. With ``shorten_every`` a segment's n falls by
     one for every so many steps that were stored after it, down to 1, whenever its targets are computed anew (`renew`,
-    `update`): the correction of EfficientZero (Ye et al. 2021, arXiv 2111.00210, section 4.3).
+    `update`): the correction of EfficientZero (Ye et al. 2021, arXiv 2111.00210).
     """
 
     ARRAYS = (

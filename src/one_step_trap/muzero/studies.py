@@ -444,7 +444,6 @@ def verdicts(unrolls: pd.DataFrame, tasks: pd.DataFrame, rng: np.random.Generato
     found = control.knees(by_x(unrolls, "refresh"), random_return(unrolls))
     by_k = control.knee_table(found, rng)
     cells = search_table(tasks, rng)
-    cells["task"] = cells["task"].map(short)
     return Verdicts(
         (grown, *divergence.verdict(divergence.growths(errors, rng))),
         (slopes[0], *control.control_verdict(*slopes)),
@@ -454,12 +453,13 @@ def verdicts(unrolls: pd.DataFrame, tasks: pd.DataFrame, rng: np.random.Generato
 
 
 def search_table(tasks: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Return `control.search_cells` of the stored study, both stages of each task."""
+    """Return `control.search_cells` of the stored study, both stages of each task, with `short` names of the tasks."""
     ids = [task for task in TASK_IDS if task in set(tasks["task"])]
     rows = pd.concat(
         [by_x(tasks, "simulations", stage=stage, task=task) for task in ids for stage in ("early", "final")]
     )
-    return control.search_cells(rows, {task: random_return(tasks, task) for task in ids}, rng)
+    cells = control.search_cells(rows, {task: random_return(tasks, task) for task in ids}, rng)
+    return cells.assign(task=cells["task"].map(short))
 
 
 class Agreement(NamedTuple):

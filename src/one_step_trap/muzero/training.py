@@ -112,10 +112,9 @@ class TrainingSettings:
         )
         for name in (*counts, *more):
             object.__setattr__(self, name, check_count(getattr(self, name), name))
-        if self.shorten_every is not None:
-            check_count(self.shorten_every, "shorten_every")
-        if self.evaluation_simulations is not None:
-            check_count(self.evaluation_simulations, "evaluation_simulations")
+        for name in ("shorten_every", "evaluation_simulations"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_count(getattr(self, name), name))
         if not isinstance(self.act_with_average, bool):
             raise BookError(f"act_with_average must be True or False, got {shown(self.act_with_average)}")
         for name in ("updates_per_step", "reanalyse", "renew"):
@@ -236,7 +235,7 @@ PRESETS: dict[str, TrainingSettings] = {
     DRY: replace(_RARE_REWARDS, gamma=0.97),
     GRID: replace(_RARE_REWARDS, gamma=0.95),
 }
-"""Settings by id, chosen in pilots of one to six seeds.
+"""Settings by id, chosen in pilots of one to ten seeds.
 
 CartPole keeps all that it has seen: with a replay that forgets failures a good agent unlearns what it avoids. Its values must
 travel far (1 / (1 - γ) = 333 steps): with 20-step returns, and values that are seldom renewed, they stay at a third of what the
