@@ -36,7 +36,7 @@ def combined(x, y, c, out):
 @njit
 def reduced(x):
     a = sixteen(x, (0, 0))
-    return lanes.total(a), lanes.largest(a), lanes.smallest(a), lanes.total(eight(x, (0, 8)))
+    return lanes.summed(a), lanes.largest(a), lanes.smallest(a), lanes.summed(eight(x, (0, 8)))
 
 
 @njit

@@ -199,8 +199,8 @@ def _across(combine: Callable[[Any, Any, Any], Any]) -> Any:
     return compiled(reduce)
 
 
-total = _across(lambda builder, x, y: builder.fadd(x, y))
-"""``total(x)``: the sum of all lanes: of pairs, of pairs of pairs, …"""
+summed = _across(lambda builder, x, y: builder.fadd(x, y))
+"""``summed(x)``: the sum of all lanes: of pairs, of pairs of pairs, …"""
 largest = _across(_larger)
 """``largest(x)``: the largest of all lanes."""
 smallest = _across(_smaller)
