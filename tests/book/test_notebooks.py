@@ -80,7 +80,7 @@ EXPECTED: dict[str, dict[str, object]] = {
         "mu-control": pytest.approx(-49.8, abs=0.1),
         "mu-openloop": pytest.approx(9.8, abs=0.1),
         "mu-offpolicy": pytest.approx(1.08, abs=0.01),
-        "scale-search": pytest.approx(0.0099, abs=0.003),
+        "scale-search": pytest.approx(0.038, abs=0.001),
     },
 }
 
