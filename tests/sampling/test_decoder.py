@@ -165,7 +165,12 @@ def test_decoders_read_the_weights_of_the_model(llama):
     own = {value.data_ptr() for value in llama.model.state_dict().values()}
     for batch in (1, 3):
         decoder = d.LlamaDecoder(llama, batch, 20, CPU)
-        read = [decoder.embedding, decoder.norm, decoder.head, *(w for layer in decoder.layers for w in layer)]
+        read = [
+            decoder.embedding,
+            decoder.norm,
+            decoder.head,
+            *(w for layer in decoder.layers for w in layer),
+        ]
         assert {weight.data_ptr() for weight in read} == own
 
 
