@@ -174,7 +174,7 @@ class _Batch:
         human = self.members.get(-1, torch.zeros(0, dtype=torch.long))
         self.forced = ids[[rows[i].prompt for i in human.tolist()], prompt_length : prompt_length + steps]
         self.judges = [Chooser(rule, len(human)) for rule in rules] if len(human) else []
-        self.banned = torch.tensor(sorted({*lm.end_tokens, *lm.tokenizer.all_special_ids}), dtype=torch.long)
+        self.banned = never_drawn(lm)
         self.u = np.stack([luck(row.seed, first_prompt + row.prompt, steps) for row in rows])  # (B, S)
 
     def go(self, out: _Results, start: int, cost_steps: int, tell: Callable[[int], None]) -> None:
@@ -219,6 +219,11 @@ class _Batch:
             for member, value in zip(members.tolist(), loss.tolist(), strict=True):
                 key = (rule, start + member)
                 out.costs.setdefault(key, []).append(value)
+
+
+def never_drawn(lm: LanguageModel) -> torch.Tensor:
+    """Return the ids of the tokens with which the model ends a text, and of its other special tokens."""
+    return torch.tensor(sorted({*lm.end_tokens, *lm.tokenizer.all_special_ids}), dtype=torch.long)
 
 
 def luck(seed: int, prompt: int, steps: int) -> FloatArray:
