@@ -25,7 +25,7 @@ QUICK: dict[str, dict[str, object]] = {
         **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
         **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
     },
-    "03-sampling-divergence": {"languages": 5, "sequences": 4},
+    "03-sampling-divergence": {"languages": 5, "sequences": 2},
     "04-muzero-unrolling": {"env_steps": 1_000},
 }
 
@@ -186,7 +186,7 @@ WRONG = [
         "there is no decoding rule 'beam=4'; there are pure, greedy",
     ),
     ("03-sampling-divergence", {"model": "smollm3"}, "there is no model 'smollm3'; use smollm2, book"),
-    ("03-sampling-divergence", {"sequences": 0}, "sequences must be at least 4, got 0"),
+    ("03-sampling-divergence", {"sequences": 0}, "sequences must be at least 2, got 0"),
 ]
 
 

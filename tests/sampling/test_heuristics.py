@@ -105,7 +105,7 @@ def test_published_quantities_from_rows(table):
         ({"steps": 100}, "steps must be a multiple of 64 from 256 to 1,024, got 100"),
         ({"steps": 2_048}, "steps must be a multiple of 64"),
         ({"sequences": 65}, "sequences must be at most 64"),
-        ({"sequences": 3}, "sequences must be at least 4, got 3"),
+        ({"sequences": 1}, "sequences must be at least 2, got 1"),
         ({"rule": "top-p=1.3"}, "top-p must be above 0 and at most 1, such as 0.95, got 1.3"),
         ({"model": ""}, "a model is named by a text: smollm2, book"),
         ({"model": "smollm3"}, "there is no model .smollm3.; use smollm2, book, a directory that exists"),

@@ -67,7 +67,9 @@ def read(lm: LanguageModel, kept: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for text in check_table(kept, [*KEYS, "tokens"], "kept").itertuples():
         tokens = np.array(text.tokens.split(), dtype=np.int64)
-        entropy, log_loss, redrawn = _read(lm, prompts[text.prompt], tokens, text.rule, text.seed, text.prompt)
+        entropy, log_loss, redrawn = _read(
+            lm, prompts[text.prompt], tokens, text.rule, text.seed, text.prompt
+        )
         row: dict[str, Any] = {key: getattr(text, key) for key in KEYS}
         for name, values in (("entropy", entropy), ("log_loss", log_loss)):
             row |= {f"{name}_{i:02d}": value for i, value in enumerate(window_means(values))}

@@ -25,8 +25,8 @@ def windows(value: Any) -> int:
 
 
 def texts(value: Any) -> int:
-    """Return a number of texts that the study holds, at least 4."""
-    sequences = check_count(value, "sequences", minimum=4)
+    """Return a number of texts that the study holds, at least 2: the intervals go over them."""
+    sequences = check_count(value, "sequences", minimum=2)
     if sequences > PROMPTS:
         raise BookError(f"sequences must be at most {PROMPTS}, the prompts of the study, got {sequences}")
     return sequences
@@ -50,7 +50,8 @@ class SamplingDivergence(ChapterParameters):
         20, description="languages and learners drawn in each cell of the exact study"
     )
     sequences: Annotated[int, BeforeValidator(texts)] = Field(
-        8, description="texts of the stored study read again (of eight), and texts that your model writes"
+        8,
+        description="texts and passages that are read again, of those kept, and texts that your model writes",
     )
     steps: Annotated[int, BeforeValidator(windows)] = Field(
         256, description="tokens that your model writes in each text, a multiple of 64"
