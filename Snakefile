@@ -5,7 +5,7 @@
 import sys
 from pathlib import Path
 
-from one_step_trap.book import plan, sweeps
+from one_step_trap.book import plan, studies
 
 ROOT = Path(workflow.basedir)
 CHAPTERS = plan.chapters(ROOT)
@@ -71,7 +71,7 @@ rule sweep_part:
         study=r"\d\d-[^/]+/[^/]+",
         part=r"\d+",
     params:
-        digest=lambda wildcards: plan.digest_of(ROOT, sweeps.sources(ROOT, wildcards.study)),
+        digest=lambda wildcards: plan.digest_of(ROOT, studies.sources(ROOT, wildcards.study)),
     shell:
         "{PYTHON:q} -m one_step_trap.book.sweeps part {wildcards.study:q} {wildcards.part} {output:q}"
 
@@ -79,7 +79,7 @@ rule sweep_part:
 rule sweep_table:
     input:
         lambda wildcards: expand(
-            "_build/sweeps/{study}/{part}.csv", study=wildcards.study, part=range(sweeps.parts(wildcards.study))
+            "_build/sweeps/{study}/{part}.csv", study=wildcards.study, part=range(studies.parts(wildcards.study))
         ),
     output:
         touch("_build/sweeps/{study}.done"),
@@ -91,4 +91,4 @@ rule sweep_table:
 
 rule sweep:
     input:
-        expand("_build/sweeps/{study}.done", study=config["study"].split(",") if "study" in config else list(sweeps.STUDIES)),
+        expand("_build/sweeps/{study}.done", study=config["study"].split(",") if "study" in config else list(studies.STUDIES)),

@@ -121,15 +121,15 @@ STUDY = Study("Tiny", 2, lambda part: pd.DataFrame({"part": [part]}), {}, {"part
 def test_a_study_is_run_in_parts_and_stored(book):
     library = book.folder / "src/one_step_trap"
     (library / "tiny.py").write_text(TINY)
-    before = (library / "book/sweeps.py").read_text()
+    before = (library / "book/studies.py").read_text()
     added = 'STUDIES = {\n    "90-alpha/tiny": "one_step_trap.tiny:STUDY",'
-    (library / "book/sweeps.py").write_text(before.replace("STUDIES = {", added))
+    (library / "book/studies.py").write_text(before.replace("STUDIES = {", added))
     status, output = book.build("sweep", "90-alpha/tiny")
     assert status == 0, output
     assert (book.folder / "data/90-alpha/tiny.csv").read_text() == "part\n0\n1\n"
     shutil.rmtree(book.folder / "data")
     (library / "tiny.py").unlink()
-    (library / "book/sweeps.py").write_text(before)
+    (library / "book/studies.py").write_text(before)
 
 
 def append(path: Path, text: str):
