@@ -77,6 +77,8 @@ def test_half_is_the_weight_unless_another_is_asked_for():
         (["--reach", "1000", "--weight", "0"], "--weight must lie in (0, 1], got 0"),
         (["--reach", "1000", "--weight", "2"], "--weight must lie in (0, 1], got 2"),
         (["--reach", "1000", "--steps", "9"], "--steps goes with --gamma"),
+        (["--reach", "1e17"], "--reach = 1e+17 is too far"),
+        (["--gamma", "0.99999999999999999"], "--gamma = 1 is defined only where episodes end"),
     ],
 )
 def test_what_cannot_be_asked(arguments, message):

@@ -80,12 +80,12 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     return int(value)
 
 
-def check_finite(array: ArrayLike, name: str) -> FloatArray:
-    """Return the array as float64; a NaN or an infinity in it is an error."""
+def check_numbers(array: ArrayLike, name: str) -> FloatArray:
+    """Return the array as float64; what holds something other than real numbers is an error."""
     try:
         if np.iscomplexobj(array):  # NumPy would drop the imaginary part with a warning
             raise BookError(f"{name} must be an array of real numbers, got complex ones")
-        result = np.asarray(array, dtype=np.float64)
+        return np.asarray(array, dtype=np.float64)
     except BookError:
         raise
     except (
@@ -94,6 +94,11 @@ def check_finite(array: ArrayLike, name: str) -> FloatArray:
         RuntimeError,
     ) as error:  # the last: a tensor of torch that needs its gradient
         raise BookError(f"{name} must be an array of numbers: {first_line(error)}") from None
+
+
+def check_finite(array: ArrayLike, name: str) -> FloatArray:
+    """Return the array as float64; a NaN or an infinity in it is an error."""
+    result = check_numbers(array, name)
     if not np.isfinite(result).all():
         raise BookError(f"{name} holds NaN or infinite values")
     return result

@@ -3,11 +3,13 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import worlds as w
+from one_step_trap.trap.twins import twins
 
 
 class Toy(gymnasium.Env):
@@ -187,6 +189,29 @@ def test_a_policy_of_your_own_and_actions_beyond_the_bounds():
     replayed("Pendulum-v1", data, 0, 1, 200)
 
 
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "CartPole-v1"])
+def test_a_policy_may_work_in_place_and_use_its_array_again(env_id):
+    spaces, kept = w.check_env(env_id), np.zeros(0)
+
+    def fresh(observations, rng):
+        return w.uniform_actions(spaces, rng, len(observations))
+
+    def rude(observations, rng):
+        nonlocal kept
+        actions = fresh(observations, rng)
+        kept = np.empty_like(actions) if kept.shape != actions.shape else kept
+        kept[:] = actions
+        observations *= 0
+        return kept
+
+    expected, found = (w.collect(env_id, 60, 0, policy=p, max_steps=20) for p in (fresh, rude))
+    np.testing.assert_array_equal(found.observations, expected.observations)
+    np.testing.assert_array_equal(found.actions, expected.actions)
+    steps = {"depth": 5, "trajectories": 2, "starts": 2}
+    one, other = (twins(env_id, 1e-3, policy=p, **steps) for p in (fresh, rude))
+    np.testing.assert_array_equal(one.distance, other.distance)
+
+
 # --- trajectories by hand ---------------------------------------------------------------------------------
 
 
@@ -286,6 +311,13 @@ def test_scale_ignores_the_padding():
         (lambda: w.collect("CartPole-v1", 10, 0, policy=lambda o, rng: 0), "numbers of shape"),
         (lambda: w.collect("Pendulum-v1", 10, 0, policy=lambda o, rng: ["a"] * len(o)), "numbers of shape"),
         (lambda: w.collect("Pendulum-v1", 10, 0, policy=lambda o, rng: o[:, :1] * np.nan), "NaN"),
+        (lambda: w.collect("Pendulum-v1", 10, 0, policy=lambda o, rng: [[1], [1, 2]]), "numbers of shape"),
+        (
+            lambda: w.collect(
+                "Pendulum-v1", 10, 0, policy=lambda o, rng: torch.zeros(1, 1, requires_grad=True)
+            ),
+            "numbers of shape .*detach",
+        ),
         (lambda: w.held_random(w.check_env("CartPole-v1"), 0), "hold must be at least 1"),
         (lambda: w.scripted(w.check_env("CartPole-v1"), 2), "epsilon must be a probability"),
         (lambda: by_hand().windows(0), "unroll_steps must be at least 1"),

@@ -8,6 +8,7 @@ the live registry and measures the second.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Iterable, Mapping
@@ -278,16 +279,16 @@ def play_random(
     env = make(env_id, cap=limit)
     lengths, rewards = np.zeros(episodes, dtype=np.int64), np.zeros(episodes)  # (episodes,)
     ended = np.zeros(episodes, dtype=np.bool_)  # (episodes,)
-    for i, (env_seed, action_seed) in enumerate(_episode_seeds(seed, episodes)):
-        env.reset(env_seed)
-        env.action_space.seed(action_seed)
-        terminated = truncated = False
-        while not (terminated or truncated):
-            _, reward, terminated, truncated = env.step(env.action_space.sample())
-            lengths[i] += 1
-            rewards[i] += reward
-        ended[i] = terminated
-    env.close()
+    with contextlib.closing(env), env.guarded("its action space"):
+        for i, (env_seed, action_seed) in enumerate(_episode_seeds(seed, episodes)):
+            env.reset(env_seed)
+            env.action_space.seed(action_seed)
+            terminated = truncated = False
+            while not (terminated or truncated):
+                _, reward, terminated, truncated = env.step(env.action_space.sample())
+                lengths[i] += 1
+                rewards[i] += reward
+            ended[i] = terminated
     return Episodes(env_id, lengths, ended, rewards, limit, ours, seed)
 
 

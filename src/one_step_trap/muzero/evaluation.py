@@ -11,13 +11,13 @@ from one_step_trap.muzero.search import Model, SearchSettings, guarded, search
 from one_step_trap.validate import FloatArray, check_count, shown
 
 
-def as_model(model: MuZeroNet | Model) -> Model:
+def as_model(model: MuZeroNet | Model, *, finite: bool = True) -> Model:
     """Return a network as a model for the search; any other model guarded (`search.guarded`)."""
     known = NetworkModel(model) if isinstance(model, MuZeroNet) else model
     for name in ("represent", "predict", "dynamics"):
         if not callable(getattr(known, name, None)):
             raise BookError(f"model must be a MuZeroNet or have the function {name}, got {shown(model)}")
-    return guarded(known)
+    return guarded(known, finite=finite)
 
 
 def evaluate(

@@ -46,6 +46,7 @@ from one_step_trap.validate import (
     IntArray,
     check_count,
     check_finite,
+    check_numbers,
     check_positive,
     check_probability,
     check_real,
@@ -455,19 +456,22 @@ def _backend(backend: Any, model: Any, record: bool) -> tuple[Backend, Weights |
 
 
 class Guarded:
-    """Somebody's model as this library calls it: what goes in and what comes out is copied, and what comes out checked."""
+    """Somebody's model as this library calls it: what goes in and what comes out is copied, and what comes out checked.
 
-    def __init__(self, model: Any) -> None:
+    ``finite=False`` lets numbers through that are NaN or infinite.
+    """
+
+    def __init__(self, model: Any, *, finite: bool = True) -> None:
         for name in ("predict", "dynamics"):
             if not callable(getattr(model, name, None)):
                 raise BookError(
                     f"model must have the functions predict and dynamics; {shown(model)} has no {name}"
                 )
-        self.model = model
+        self.model, self.check = model, check_finite if finite else check_numbers
 
     def represent(self, observations: Any) -> FloatArray:
         """Return states (B, L)."""
-        states = _read(self._call("represent", observations), "states of the model")
+        states = self._read(self._call("represent", observations), "states")
         if states.ndim != 2 or len(states) != len(observations) or not states.size:
             raise BookError(
                 f"model.represent must return states ({len(observations)}, numbers), got shape {states.shape}"
@@ -477,7 +481,7 @@ class Guarded:
     def predict(self, states: Any) -> tuple[FloatArray, FloatArray]:
         """Return policy logits (B, A) and values (B,)."""
         logits, values = self._pair("predict", "policy_logits, values", states)
-        logits, values = _read(logits, "policy logits of the model"), _read(values, "values of the model")
+        logits, values = self._read(logits, "policy logits"), self._read(values, "values")
         if (
             logits.ndim != 2
             or len(logits) != len(states)
@@ -493,7 +497,7 @@ class Guarded:
     def dynamics(self, states: Any, actions: Any) -> tuple[FloatArray, FloatArray]:
         """Return rewards (B,) and next states (B, L)."""
         rewards, following = self._pair("dynamics", "rewards, states", states, actions)
-        rewards, following = _read(rewards, "rewards of the model"), _read(following, "states of the model")
+        rewards, following = self._read(rewards, "rewards"), self._read(following, "states")
         if rewards.shape != (len(states),) or following.shape != states.shape:
             raise BookError(
                 f"model.dynamics must return rewards ({len(states)},) and states {states.shape}, "
@@ -516,15 +520,14 @@ class Guarded:
             raise BookError(f"model.{name} must return ({what}), got {shown(answer)}")
         return answer[0], answer[1]
 
-
-def _read(array: Any, name: str) -> FloatArray:
-    """Return a copy of finite numbers."""
-    return check_finite(array, name).copy()
+    def _read(self, array: Any, what: str) -> FloatArray:
+        return self.check(array, f"{what} of the model").copy()
 
 
-def guarded(model: Any) -> Model:
-    """Return a model that keeps its hands off our arrays, and its own off us: a `NetworkModel` as it is, any other guarded."""
-    return model if isinstance(model, Guarded) or _weights(model) is not None else Guarded(model)
+def guarded(model: Any, *, finite: bool = True) -> Model:
+    """Return a model whose arrays and ours stay apart: a `NetworkModel` as it is, any other `Guarded`."""
+    known = isinstance(model, Guarded) or _weights(model) is not None
+    return model if known else Guarded(model, finite=finite)
 
 
 def _weights(model: Any) -> Weights | None:
