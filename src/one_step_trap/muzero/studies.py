@@ -93,6 +93,13 @@ def unroll_run(
     )
 
 
+def cut_short(run: Run, share: float) -> Run:
+    """Return a run through a share of its environment steps only, a whole number of evaluations."""
+    s = run.settings
+    steps = max(1, round(share * s.env_steps / s.evaluate_every)) * s.evaluate_every
+    return replace(run, settings=replace(s, env_steps=steps))
+
+
 def task_run(task: str, seed: int, **changes: Any) -> Run:
     """Return a training of `TASKS`, with the preset of its environment."""
     task, seed = check_choice(task, PRESETS, "task"), check_count(seed, "seed", minimum=0)
