@@ -154,10 +154,21 @@ def test_numbers_of_numpy_are_plain_numbers_in_the_record(shown):
     assert [type(x) for x in (row.value, row.low, row.high, row.n)] == [float, float, float, int]
 
 
+@pytest.mark.parametrize("size", [0.0, 1.0, -1e6])
+def test_last_bits_do_not_put_a_value_outside_its_interval(shown, size):
+    off = 1e-15 * max(1, abs(size))
+    for low, high in ((size + off, size + 2 * off), (size - 2 * off, size - off)):
+        row = record.claim("disc-500", (size, low, high, 5), unit="weight", verdict="open", rule=RULE)
+        assert row.low <= row.value <= row.high
+        assert (row.low, row.value, row.high) == pytest.approx((low, size, high), rel=1e-12, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"measured": (2.0, 0.0, 1.0, 5)}, r"claim disc-500: the value 2 lies outside its interval \[0, 1\]"),
+        ({"measured": (1e-9, 0.0, 0.0, 5)}, r"claim disc-500: the value 1e-09 lies outside its interval"),
+        ({"measured": (3.0, 3.0, 1.0, 5)}, r"claim disc-500: the value 3 lies outside its interval \[3, 1\]"),
         ({"measured": (math.nan, 0.0, 1.0, 5)}, "value of claim disc-500 must be a finite number, got nan"),
         ({"measured": (0.5, -math.inf, 1.0, 5)}, "low of claim disc-500 must be a finite number"),
         (
