@@ -45,7 +45,9 @@ def commit(root: Path) -> str:
     """Return the commit that the book is built from, marked when files differ from it, or why there is none to name."""
     if not shutil.which("git"):
         return "unknown, as git is not installed"
-    if _git(root, "rev-parse", "--show-cdup"):  # not the top of a repository: one around a copy of the book is not ours
+    if _git(
+        root, "rev-parse", "--show-cdup"
+    ):  # not the top of a repository: one around a copy of the book is not ours
         return "not in a git repository"
     described = _git(root, "describe", "--always", "--dirty= with changes", "--abbrev=10", "--exclude=*")
     return described or "not in a git repository"
@@ -55,7 +57,9 @@ def _git(root: Path, *arguments: str) -> str:
     """Return what git says of the repository in a folder: ours, whoever owns it, whatever the environment names."""
     command = ["git", "-c", f"safe.directory={root.resolve()}", "-C", str(root), *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    ).stdout.strip()
 
 
 def status(root: Path, benchmarks: Path) -> dict[str, Any]:
