@@ -479,6 +479,15 @@ class Agreement(NamedTuple):
     largest: float
     """The largest difference of a point of the learning curve from the stored one, in return."""
 
+    def words(self) -> str:
+        """Return what a reader should know: the stored numbers, or how near to them and why."""
+        if self.same:
+            return "the stored numbers"
+        return (
+            f"not the stored numbers (another machine may round otherwise and train elsewhere), but {self.inside:.0%} of "
+            "its learning curve lies among the stored seeds"
+        )
+
 
 def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
     """Return how one training's rows compare with a study's table.
