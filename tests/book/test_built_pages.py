@@ -206,6 +206,9 @@ def test_the_status_page_has_each_chapter(built_book):
     assert stamp["commit"] in text
     for name, version in stamp["versions"].items():
         assert re.search(rf"{re.escape(name)}\s+{re.escape(version)}", text)
+    assert f"on {stamp['machine']['processor']} ({stamp['machine']['architecture']}, " in text
+    for library, used in stamp["machine"]["instruction_sets"].items():
+        assert f"{library} {used}" in text
 
 
 def test_the_search_index_is_there(built_book):

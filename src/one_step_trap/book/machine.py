@@ -53,7 +53,7 @@ def processor() -> str:
 
 def named_in(cpuinfo: str) -> str:
     """Return the name in the text of ``/proc/cpuinfo``; Arm's has none."""
-    found = re.search(r"^model name\s*:\s*(\S.*)$", cpuinfo, flags=re.MULTILINE)
+    found = re.search(r"^model name[ \t]*:[ \t]*(\S.*)$", cpuinfo, flags=re.MULTILINE)
     return found[1].strip() if found else ""
 
 

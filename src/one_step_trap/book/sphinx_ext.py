@@ -172,12 +172,14 @@ def status_nodes(app: Sphinx) -> list[nodes.Node]:
     versions = [
         [name, version] for name, version in {"python": record["python"], **record["versions"]}.items()
     ]
+    here = record["machine"]
     about = nodes.paragraph("", "Built from commit ")
     about += nodes.literal("", record["commit"])
-    about += nodes.Text(".")
+    about += nodes.Text(f", on {here['processor']} ({here['architecture']}, {here['cores']} cores).")
     return [
         about,
         table(["Chapter", "Run time", "Peak memory"], shown),
+        table(["Library", "Instruction set"], [list(pair) for pair in here["instruction_sets"].items()]),
         table(["Package", "Version"], versions),
     ]
 
