@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint(finished, tmp_path):
     ("options", "message"),
     [
         ({"env": "Pendulum-v1"}, "continuous"),
-        ({"env": "NoSuchEnv-v0"}, "Gymnasium cannot make"),
+        ({"env": "NoSuchEnv-v0"}, "unknown environment"),
         ({"unroll_steps": 0}, "unroll_steps must be at least 1"),
         ({"simulations": 0}, "simulations must be at least 1"),
         ({"env_steps": 2.5}, "env_steps must be a whole number"),

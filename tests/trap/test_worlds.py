@@ -56,7 +56,7 @@ def replayed(env_id, data, seed, n, limit):
     seeds = np.random.SeedSequence(seed).spawn(2)[0].generate_state(n)
     episode = 0
     for i in range(n):
-        env = w.make_env(env_id, max_steps=limit)
+        env = gymnasium.make(env_id, max_episode_steps=limit)
         obs, _ = env.reset(seed=int(seeds[i]))
         while True:
             T = data.lengths[episode]
@@ -324,9 +324,9 @@ gymnasium.register("Toy-bare-v0", Bare)
     [
         (
             lambda: w.collect("Toy-crash-v0", 50, 0),
-            r"Toy-crash-v0 failed \(RuntimeError\): the simulator gave up$",
+            r"Toy-crash-v0 failed in step \(RuntimeError\): the simulator gave up$",
         ),
-        (lambda: w.check_env("Toy-bare-v0"), r"Toy-bare-v0 failed \(AttributeError\)"),
+        (lambda: w.check_env("Toy-bare-v0"), r"Toy-bare-v0 failed in its spaces \(AttributeError\)"),
         (lambda: w.check_env("Toy-whole-v0"), "Box of int64"),
         (lambda: w.random_policy("CartPole-v1"), "spaces must be the Spaces that check_env returns"),
         (lambda: w.held_random(None), "spaces must be"),

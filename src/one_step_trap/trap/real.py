@@ -23,11 +23,10 @@ import pandas as pd
 
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
-from one_step_trap.trap.networks import Training, train
+from one_step_trap.trap.networks import Model, Training, train
 from one_step_trap.trap.rollout import (
     BASELINES,
     MIN_TRAJECTORIES,
-    Model,
     RolloutError,
     Steps,
     first_at_least,
