@@ -128,6 +128,7 @@ ROW = {
         "n": 1,
     },
     **{"unit": "weight left", "verdict": "holds", "condition": "", "rule": "rounds to 7e-3", "figure": ""},
+    "ends": "95% interval",
 }
 
 

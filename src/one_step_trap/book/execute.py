@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 
 import papermill
 import typer
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -33,6 +34,18 @@ ENVIRONMENT = {
 
 class ChapterError(BookError):
     """A chapter stopped: says in which cell, with which error, and where to look."""
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel that is asked to end, and not interrupted first.
+
+    Jupyter interrupts every kernel that it shuts down. By then all cells have run, and there is nothing to interrupt but
+    the end of the last answer: where the signal comes that early, the kernel complains on the terminal.
+    """
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
 
 
 class ProgressLines:
@@ -95,6 +108,7 @@ def execute(
             str(unfinished),
             parameters=parameters,
             kernel_name="python3",
+            kernel_manager_class=Kernel,
             cwd=str(notebook.parent),
             progress_bar=bar if progress else False,
             log_output=True,

@@ -39,7 +39,7 @@ from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.policies import Rollouts, log_ratio, offpolicy_verdict
 from one_step_trap.muzero.search import Model, SearchSettings, search
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, percentile_ends, percentile_interval
 from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_rng
 
 DEPTH = 50
@@ -392,7 +392,7 @@ def curves(rows: pd.DataFrame, measure: str, rng: np.random.Generator, *, draws:
     for (K, behaviour), group in part.groupby(["unroll_steps", "behaviour"], sort=True):
         wide = group.pivot(index="seed", columns="depth", values="value").dropna(axis=1)
         means = resamples(len(wide), rng, check_count(draws, "draws")) @ wide.to_numpy()
-        low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
+        low, high = percentile_ends(means)
         n = len(wide)
         out += [
             (K, behaviour, d, *three, n) for d, *three in zip(wide.columns, means[0], low, high, strict=True)
@@ -439,9 +439,8 @@ def growth(
             f"a growth needs {FEWEST_SEEDS} seeds with errors at depths {K} and {far * K}, {len(both)} have both"
         )
     logs = np.log(both[:, 1] / both[:, 0])
-    means = resamples(len(logs), rng, draws) @ logs
-    low, high = np.quantile(means[1:], [0.025, 0.975])
-    value, low, high = np.exp([means[0], low, high])
+    means = percentile_interval(resamples(len(logs), rng, draws) @ logs, len(logs))
+    value, low, high = np.exp(means[:3])
     return Interval(float(value), float(low), float(high), len(logs))
 
 

@@ -176,11 +176,8 @@ def _by_depth(behaviour: str, name: str, found: FloatArray, rng: np.random.Gener
     rows = []
     for k in range(found.shape[1]):
         column = found[:, k][~np.isnan(found[:, k])]
-        n = len(column)
-        if n >= divergence.FEWEST_STARTS:
-            means = divergence.resamples(n, rng, 1_000) @ column
-            low, high = np.quantile(means[1:], [0.025, 0.975])
-            rows.append((behaviour, k, name, float(means[0]), float(low), float(high), n))
+        if len(column) >= divergence.FEWEST_STARTS:
+            rows.append((behaviour, k, name, *control.mean_interval(column, rng, 1_000)))
     return pd.DataFrame(rows, columns=["behaviour", "depth", "measure", "value", "low", "high", "n"])
 
 

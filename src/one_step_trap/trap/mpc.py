@@ -501,9 +501,7 @@ class Settings:
 
 
 FULL = Settings()
-LIVE = replace(
-    FULL, seeds=(0,), unroll_steps=(1,), transitions=(200, 2_000), factors=(2.0,), horizons=(3, 20, 50)
-)
+LIVE = replace(FULL, seeds=(0,), unroll_steps=(1,), transitions=(2_000,), factors=(2.0,), horizons=(3, 20))
 TEST_SEED = 1_000_000  # of the test data, apart from the seeds of all training data
 
 COLUMNS = {

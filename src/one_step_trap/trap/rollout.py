@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from one_step_trap.errors import BookError
+from one_step_trap.stats import ROUNDING
 from one_step_trap.trap.networks import Model, Network, predict
 from one_step_trap.trap.worlds import Trajectories, collect
 from one_step_trap.validate import (
@@ -467,7 +468,7 @@ def first_at_least(curve: ArrayLike, threshold: float = 1.0) -> float:
         error = np.asarray(curve, dtype=np.float64)
     except (TypeError, ValueError):
         raise BookError("curve must be a vector of numbers, one a depth") from None
-    reached = np.flatnonzero(error >= check_positive(threshold, "threshold"))
+    reached = np.flatnonzero(error >= check_positive(threshold, "threshold") * (1 - ROUNDING))
     return float(reached[0] + 1) if len(reached) else math.inf
 
 
