@@ -194,7 +194,7 @@ def test_an_array_that_is_used_again_is_copied():
     class Same(World):
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed)
-            self.buffer = getattr(self, "buffer", np.zeros(2, np.float32))
+            self.buffer = getattr(self, "buffer", np.zeros(2))
             self.buffer[:] = self.x
             return self.buffer, {}
 
@@ -203,8 +203,9 @@ def test_an_array_that_is_used_again_is_copied():
             self.buffer[:] = seen
             return self.buffer, *rest
 
-    gymnasium.register("guarded/Same-v0", Same)
-    same, fresh = collect("guarded/Same-v0", 40, 0, max_steps=9), collect(world(), 40, 0, max_steps=9)
+    wide = {"observes": spaces.Box(-np.inf, np.inf, (2,), np.float64)}
+    gymnasium.register("guarded/Same-v0", Same, kwargs=wide)
+    same, fresh = collect("guarded/Same-v0", 40, 0, max_steps=9), collect(world(**wide), 40, 0, max_steps=9)
     np.testing.assert_array_equal(same.observations, fresh.observations)
     one, other = (Simulator(name) for name in ("guarded/Same-v0", fresh.env_id))
     first = [one.reset(1), one.step(1)[0], one.step(1)[0]]

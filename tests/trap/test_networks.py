@@ -202,22 +202,6 @@ def test_corrections_by_hand():
     np.testing.assert_array_equal(obs[..., 0], [[1.5, 2], [3, 3], [4.5, 4]])
 
 
-def test_a_model_that_uses_its_array_again_is_corrected_alike():
-    data, kept = linear(episodes=3, steps=8), {}
-
-    def fresh(x, a):
-        return 0.9 * x + 0.1
-
-    def again(x, a):
-        answer = kept.setdefault(x.shape, np.empty(x.shape))
-        answer[:] = fresh(x, a)
-        x *= 0
-        return answer
-
-    for one, other in zip(n.corrections(again, data, 4), n.corrections(fresh, data, 4), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_data_as_demonstrator_grows_the_data_and_helps_where_the_sensor_is_noisy():
     noisy, clean = linear(sensor=0.5, episodes=80), linear(seed=1)
     trainer = n._Trainer(noisy, QUICK, 0, 1, False)
