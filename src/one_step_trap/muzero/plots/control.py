@@ -45,9 +45,7 @@ def plot_return_by_k(updates: pd.DataFrame, compute: pd.DataFrame, *, published:
         )
     if published:
         theirs = [(one.unroll_steps, one.mean_return) for one in DE_VRIES_CARTPOLE]
-        ax.plot(
-            *zip(*theirs, strict=True), color=PURPLE, ls=DASHES[2], marker="^", label=NOTED
-        )
+        ax.plot(*zip(*theirs, strict=True), color=PURPLE, ls=DASHES[2], marker="^", label=NOTED)
     ax.set(
         xscale="log",
         xlabel="steps K unrolled in training",
@@ -90,9 +88,7 @@ def plot_blindfold(table: pd.DataFrame) -> Figure:
     ax.fill_between(table["x"], table["low"], table["high"], color=BLUE, alpha=0.2, lw=0)
     ax.plot(table["x"], table["value"], color=BLUE, marker="o", ms=6, label="here")
     theirs = [(one.refresh, one.mean_return) for one in DE_VRIES_MOUNTAINCAR]
-    ax.plot(
-        *zip(*theirs, strict=True), color=PURPLE, ls=DASHES[1], marker="^", ms=6, label=NOTED
-    )
+    ax.plot(*zip(*theirs, strict=True), color=PURPLE, ls=DASHES[1], marker="^", ms=6, label=NOTED)
     ax.axhline(-200, color=GREY, lw=1.0)
     ax.set(xscale="log", xlabel="steps from one look to the next", ylabel="mean return\n(MountainCar-v0)")
     _plain(ax, table["x"])
