@@ -226,13 +226,13 @@ def wrong_beyond(mdp: MDP, v: ArrayLike, unroll_steps: int, *, size: float = 0.9
     room = np.array([[_room(row, x) for row in rows] for rows in P])  # (S, A)
     if room.max() <= 0:
         raise BookError("the world's zeros leave no room to change a probability: try a world without them")
-    changed = np.maximum(P + check_positive(size, "size") * room[:, :, None] * x, 0)
+    changed = P + check_positive(size, "size") * room[:, :, None] * x
     return MDP(np.asarray(changed, dtype=np.float64), mdp.R)
 
 
 def _room(row: FloatArray, x: FloatArray) -> float:
     """Return how far a row of probabilities can go along x before one of them reaches 0."""
-    falling = x < -RANK_TOLERANCE  # what is smaller is rounding, also where the world has a 0
+    falling = x < -1e-15
     return float((row[falling] / -x[falling]).min()) if falling.any() else 0.0
 
 
