@@ -113,11 +113,11 @@ def test_a_build_that_fails_publishes_nothing(book, monkeypatch):
     (benchmarks / "90-alpha.tsv").write_text("s\tmax_rss\n8.41\tNA\n")
     monkeypatch.chdir(book)
     for fault in ("exit 3", "echo 'x.md:1: WARNING: document is odd'", "true"):  # the last one builds no page
-        program = book / "bin/jupyter-book"
+        program = book / "bin/python"
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\n{fault}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(site.sys, "executable", str(program.with_name("python")))
+        monkeypatch.setattr(site.sys, "executable", str(program))
         with pytest.raises(SystemExit, match=r"^error: "):
             site.main(
                 book / "executed",

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from engines import needs_box2d
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -288,7 +289,7 @@ def test_scale_ignores_the_padding():
         (lambda: w.check_env("Zzzzqqqq-v9"), "gymnasium.registry lists"),
         (lambda: w.check_env("ALE/Pong-v5"), "needs the package ale_py"),
         (lambda: w.check_env("nowhere:Thing-v0"), "cannot be made: No module named 'nowhere'"),
-        (lambda: w.check_env("CarRacing-v3"), "image"),
+        pytest.param(lambda: w.check_env("CarRacing-v3"), "image", marks=needs_box2d),
         (lambda: w.check_env("Toy-image-v0"), "image"),
         (lambda: w.check_env("FrozenLake-v1"), "observations of type Discrete"),
         (lambda: w.check_env("Toy-dict-v0"), "observations of type Dict"),

@@ -16,20 +16,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from one_step_trap.book.build import ENVIRONMENT
 from one_step_trap.errors import BookError
 from one_step_trap.parameters import unknown_parameter
-
-# One thread in each kernel: sums in another order would change last digits with the number of jobs.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel named python3 in the user's home must not replace ours
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "HF_HUB_OFFLINE": "1",
-}
 
 
 class ChapterError(BookError):

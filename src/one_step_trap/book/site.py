@@ -94,8 +94,9 @@ def _number(text: str) -> float | None:
 
 def build_html(folder: Path, log: Path) -> Path:
     """Run Jupyter Book over a staged folder, warnings as errors, from a fresh doctree; return the folder of the HTML."""
-    program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
+    # Not the program of that name: its first line cannot name a Python in a folder of any name.
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
