@@ -67,6 +67,7 @@ rule site:
 rule sweep_part:
     output:
         "_build/sweeps/{study}/{part}.csv",
+        "_build/sweeps/{study}/{part}.json",
     wildcard_constraints:
         study=r"\d\d-[^/]+/[^/]+",
         part=r"\d+",

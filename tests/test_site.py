@@ -8,6 +8,7 @@ import yaml
 from notebooks import notebook
 
 from one_step_trap.book import site
+from one_step_trap.book.machine import machine
 from one_step_trap.errors import BookError
 
 
@@ -137,6 +138,7 @@ def test_the_record_of_the_build(book, tmp_path):
     assert record["chapters"] == [{"chapter": "90-alpha", "seconds": 8.4, "memory_mb": None}]
     assert record["commit"] == "not in a git repository"
     assert set(record["versions"]) == set(site.SHOWN_PACKAGES)
+    assert record["machine"] == machine()
 
 
 @pytest.fixture

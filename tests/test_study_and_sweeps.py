@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from one_step_trap import data
 from one_step_trap.book import studies, sweeps
+from one_step_trap.book.machine import in_words
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
@@ -36,7 +37,8 @@ def catalogue(monkeypatch, tmp_path):
 def run_all(order=(0, 1, 2)):
     files = [f"_build/sweeps/{NAME}/{part}.csv" for part in range(3)]
     for part in order:
-        result = CliRunner().invoke(sweeps.app, ["part", NAME, str(part), files[part]])
+        spent = files[part].replace(".csv", ".json")
+        result = CliRunner().invoke(sweeps.app, ["part", NAME, str(part), files[part], spent])
         assert result.exit_code == 0, result.output
     result = CliRunner().invoke(sweeps.app, ["table", NAME, *files])
     assert result.exit_code == 0, result.output
@@ -53,7 +55,8 @@ def test_a_study_becomes_a_table_with_provenance(catalogue):
     provenance = entry["provenance"]
     assert provenance["settings"] == {"seed": 0, "gammas": [0.9, 0.99]}
     assert provenance["versions"]["numpy"] == np.__version__
-    assert {"machine", "date", "cpu_seconds"} <= provenance.keys()
+    assert {"date", "cpu_seconds"} <= provenance.keys()
+    assert provenance["machine"] == in_words()
     types = {field["name"]: (field["type"], field["description"]) for field in entry["schema"]["fields"]}
     assert types["part"] == ("integer", "part of the study")
     assert types["x"][0] == "number"
@@ -80,15 +83,15 @@ def test_frictionless_agrees_and_notices_an_altered_file(catalogue):
 def test_a_new_table_leaves_the_others_alone(catalogue):
     run_all()
     other = dataclasses.replace(STUDY, title="Other")
-    sweeps.store(catalogue / "data", "02-discounting/other", rows_of(9), other, 1.0)
+    sweeps.store(catalogue / "data", "02-discounting/other", rows_of(9), other, 1.0, ["here"])
     package = json.loads((catalogue / "data/datapackage.json").read_text())
     assert [r["path"] for r in package["resources"]] == ["02-discounting/other.csv", f"{NAME}.csv"]
     assert len(data.load(NAME, catalogue / "data")) == 6
-    sweeps.store(
-        catalogue / "data", "02-discounting/other", rows_of(8), other, 1.0
-    )  # replaced, not listed twice
+    places = ["there", "here", "there"]
+    sweeps.store(catalogue / "data", "02-discounting/other", rows_of(8), other, 1.0, places)
     package = json.loads((catalogue / "data/datapackage.json").read_text())
-    assert len(package["resources"]) == 2
+    assert len(package["resources"]) == 2  # replaced, not listed twice
+    assert package["resources"][0]["provenance"]["machine"] == "here and there"
     assert data.load("02-discounting/other", catalogue / "data")["part"].tolist() == [8, 8]
 
 
@@ -103,7 +106,7 @@ def test_a_table_and_its_entry_cannot_disagree_silently(catalogue, monkeypatch):
 
     monkeypatch.setattr(sweeps, "write_atomically", killed_before_the_package)
     with pytest.raises(KeyboardInterrupt):
-        sweeps.store(catalogue / "data", NAME, rows_of(7), STUDY, 1.0)
+        sweeps.store(catalogue / "data", NAME, rows_of(7), STUDY, 1.0, ["here"])
     with pytest.raises(BookError, match="not the one that its provenance describes"):
         data.load(NAME, catalogue / "data")
 
@@ -112,7 +115,7 @@ def test_a_table_and_its_entry_cannot_disagree_silently(catalogue, monkeypatch):
 def test_the_data_dictionary_is_complete(catalogue, columns):
     study = dataclasses.replace(STUDY, columns=columns)
     with pytest.raises(BookError, match=rf"{NAME}\.csv: the data dictionary must name the columns"):
-        sweeps.store(catalogue / "data", NAME, rows_of(0), study, 1.0)
+        sweeps.store(catalogue / "data", NAME, rows_of(0), study, 1.0, ["here"])
     assert not (catalogue / "data").exists()
 
 

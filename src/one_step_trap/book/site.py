@@ -17,6 +17,7 @@ import yaml
 
 from one_step_trap.book import plan
 from one_step_trap.book.collect import write_atomically
+from one_step_trap.book.machine import machine
 from one_step_trap.errors import BookError
 
 SHOWN_PACKAGES = (
@@ -63,7 +64,10 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def status(root: Path, benchmarks: Path) -> dict[str, Any]:
-    """Return what the status page shows: run time and memory of each chapter, versions, commit."""
+    """Return what the status page shows: run time and memory of each chapter, versions, commit, and the machine.
+
+    The chapters ran on it, too, and in the same environment: the same pipeline starts them and this.
+    """
     rows = []
     for chapter in plan.chapters(root):
         header, values, *_ = (benchmarks / f"{chapter}.tsv").read_text(encoding="utf-8").splitlines()
@@ -72,7 +76,13 @@ def status(root: Path, benchmarks: Path) -> dict[str, Any]:
             {"chapter": chapter, "seconds": _number(record["s"]), "memory_mb": _number(record["max_rss"])}
         )
     versions = {name: metadata.version(name) for name in SHOWN_PACKAGES}
-    return {"commit": commit(root), "python": sys.version.split()[0], "chapters": rows, "versions": versions}
+    return {
+        "commit": commit(root),
+        "python": sys.version.split()[0],
+        "chapters": rows,
+        "versions": versions,
+        "machine": machine(),
+    }
 
 
 def _number(text: str) -> float | None:
