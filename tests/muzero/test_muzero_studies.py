@@ -75,11 +75,14 @@ def test_a_part(unrolls):
     pd.testing.assert_frame_equal(again[same], one[same].reset_index(drop=True))
     found = studies.compare(again, unrolls)
     assert found.same
+    assert found.words() == "the stored numbers"
     assert found.inside == 1
     assert found.largest == 0
     changed = again.assign(mean_return=again["mean_return"] + 1000)
     found = studies.compare(changed, unrolls)
     assert not found.same
+    assert "another machine may round otherwise" in found.words()
+    assert "0% of its learning curve" in found.words()
     assert found.inside == 0
     assert found.largest == pytest.approx(1000)
     with pytest.raises(BookError, match="not in the stored table"):

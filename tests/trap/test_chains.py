@@ -212,6 +212,18 @@ def test_steps_until():
     n = np.arange(1, 101)
     assert c.steps_until(n, 1 - 0.9**n, 0.5) == 7  # ln 0.5 / ln 0.9 = 6.6
     assert c.steps_until(n, 0.1 / n, 0.5) == math.inf
+    tenths = np.cumsum(np.full(100, 0.1))  # 0.7999... and 0.9999... after 8 and 10 steps
+    assert [c.steps_until(n, tenths, level) for level in (0.3, 0.8, 1)] == [3, 8, 10]
+
+
+def test_ten_times_is_compounded_whatever_the_last_bit():
+    n = c.log_steps(10_000)
+    bound = c.geometric_bound(
+        0.001, 0.9, n
+    )  # up to 1/(1 - 0.9) = 10.000000000000002 times, as floats have it
+    for off in (-2e-15, 0, 2e-15):
+        assert c.growth(n, np.where(n > 1, bound * (1 + off), bound)).compounds
+    assert not c.growth(n, c.geometric_bound(0.001, 0.8999999, n)).compounds
 
 
 @pytest.mark.parametrize(

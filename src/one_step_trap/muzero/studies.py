@@ -93,6 +93,13 @@ def unroll_run(
     )
 
 
+def cut_short(run: Run, share: float) -> Run:
+    """Return a run through a share of its environment steps only, a whole number of evaluations."""
+    s = run.settings
+    steps = max(1, round(share * s.env_steps / s.evaluate_every)) * s.evaluate_every
+    return replace(run, settings=replace(s, env_steps=steps))
+
+
 def task_run(task: str, seed: int, **changes: Any) -> Run:
     """Return a training of `TASKS`, with the preset of its environment."""
     task, seed = check_choice(task, PRESETS, "task"), check_count(seed, "seed", minimum=0)
@@ -471,6 +478,15 @@ class Agreement(NamedTuple):
     """Share of the points of its learning curve that lie between the lowest and the highest stored seed there."""
     largest: float
     """The largest difference of a point of the learning curve from the stored one, in return."""
+
+    def words(self) -> str:
+        """Return what a reader should know: the stored numbers, or how near to them and why."""
+        if self.same:
+            return "the stored numbers"
+        return (
+            f"not the stored numbers (another machine may round otherwise and train elsewhere), but {self.inside:.0%} of "
+            "its learning curve lies among the stored seeds"
+        )
 
 
 def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
