@@ -216,7 +216,7 @@ def test_parameters():
         ({"unroll_steps": 3}, "one of 1, 2, 5, 10, 20"),
         ({"training_seed": 10}, "below 10"),
         ({"env": "Pendulum-v1"}, "continuous"),
-        ({"env": "NoSuch-v0"}, "Gymnasium cannot make"),
+        ({"env": "NoSuch-v0"}, "unknown environment"),
         ({"simulations": 0}, "simulations must be at least 1"),
         ({"simulations": 41}, "simulations must lie in 8 to 40"),
         ({"unrol_steps": 5}, "did you mean 'unroll_steps'"),
