@@ -20,7 +20,7 @@ import torch
 
 from one_step_trap.sampling import generate as g
 from one_step_trap.sampling import models
-from one_step_trap.sampling.decoder import LlamaDecoder, decoder, inference
+from one_step_trap.sampling.decoder import LlamaDecoder, decoder, inference, linear
 from one_step_trap.sampling.instrument import own_passages
 
 TARGET_RATIO = 3
@@ -98,15 +98,16 @@ def products(lm: models.LanguageModel) -> float:
 
     def blocks(n: int) -> None:
         x, wide = torch.randn(n, config.hidden_size), torch.randn(n, config.intermediate_size)
-        for _, qkv, out, _, gate_up, down in plan.layers:
-            for linear, y in ((qkv, x), (out, x), (gate_up, x), (down, wide)):
-                linear(y)
+        for layer in plan.layers:
+            for weight in (layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up):
+                linear(x, weight)
+            linear(wide, layer.down)
 
     head = torch.randn(rows, config.hidden_size)
     with inference():
         blocks(rows)
         prefill = cpu_seconds(lambda: blocks(PROMPTS * LENGTH))[0]
-        step = np.median([cpu_seconds(lambda: (blocks(rows), plan.head(head)))[0] for _ in range(9)])
+        step = np.median([cpu_seconds(lambda: (blocks(rows), linear(head, plan.head)))[0] for _ in range(9)])
     return float(prefill + STEPS * step)
 
 

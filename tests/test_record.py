@@ -139,6 +139,14 @@ def test_the_card_of_a_claim(shown):
         assert part in card
 
 
+def test_a_range_is_not_called_an_interval(shown):
+    measured = (0.04, -0.01, 0.09, 9)
+    for ends in ({}, {"ends": "range over cells"}):
+        record.claim("scale-search", measured, unit="slope", verdict="open", rule=RULE, **ends)
+        recorded = shown["claim:scale-search"][0][CLAIM_MIME]
+        assert recorded["ends"] == ends.get("ends", "95% interval")
+
+
 def documented(x):
     """Return twice x."""
     # a comment stays

@@ -12,7 +12,7 @@ import typer
 from one_step_trap import claims as ledger
 from one_step_trap.discounting import weights
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count
+from one_step_trap.validate import check_count, check_gamma
 
 app = typer.Typer(
     add_completion=False,
@@ -54,11 +54,13 @@ def discount(
     if gamma is not None:
         if weight is not None:
             raise BookError("--weight goes with --reach; with --gamma, ask with --steps")
-        show(weights.describe(gamma, [check_count(step, "--steps") for step in steps or []]), as_json)
+        distances = [check_count(step, "--steps") for step in steps or []]
+        show(weights.describe(check_gamma(gamma, name="--gamma"), distances), as_json)
     elif reach is not None:
         if steps:
             raise BookError("--steps goes with --gamma; with --reach, the distance is the number given there")
-        show(weights.reach(check_count(reach, "--reach"), 0.5 if weight is None else weight), as_json)
+        distance, left = check_count(reach, "--reach"), 0.5 if weight is None else weight
+        show(weights.reach(distance, left, names=("--reach", "--weight")), as_json)
 
 
 @app.command()

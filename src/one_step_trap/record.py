@@ -133,12 +133,14 @@ def claim(
     rule: str,
     condition: str = "",
     figure: str = "",
+    ends: str = "95% interval",
 ) -> Claim:
     """Record the verdict on one row of the ledger.
 
     ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
     fixed before looking; ``condition`` is required for "holds when" (dropped with any other verdict) and reads on after
-    "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure.
+    "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure. ``ends``: what low and high are, where
+    they are no 95% interval.
     Its value and verdict can be quoted in prose by the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
     """
     value, low, high, n = Interval(*measured)
@@ -159,6 +161,7 @@ def claim(
             "condition": condition if verdict == "holds when" else "",
             "rule": rule,
             "figure": figure,
+            "ends": ends,
         }
     )
     emit(

@@ -75,12 +75,15 @@ def test_a_part(unrolls):
     pd.testing.assert_frame_equal(again[same], one[same].reset_index(drop=True))
     found = studies.compare(again, unrolls)
     assert found.same
+    assert found.words() == "the stored numbers"
     assert found.chance > 0.3
     assert found.largest == 0
     changed = again.assign(mean_return=again["mean_return"] + 1000)
     found = studies.compare(changed, unrolls)
     assert not found.same
+    assert "another machine may round otherwise" in found.words()
     assert found.chance < 0.1  # of two seeds, whose spread is hardly known
+    assert found.words().endswith(f"in {found.chance:.2g} of cases")
     assert found.largest == pytest.approx(1000)
     with pytest.raises(BookError, match="not in the stored table"):
         studies.compare(again.assign(seed=7), unrolls)
@@ -96,6 +99,9 @@ def test_a_training_that_rounding_led_elsewhere_is_held_against_its_kin(unrolls)
     found = [studies.compare(curve.assign(mean_return=mean + z * sd * 1.1**0.5), stored) for z in t]
     assert [one.chance for one in found[:3]] == pytest.approx([1, 0.05, studies.ODD], rel=1e-3)
     assert found[3].chance < studies.ODD / 10
+    late = stored.assign(mean_return=stored["mean_return"].where(stored["x"] < curve["x"].max(), 0))
+    begun = curve[curve["x"] < curve["x"].max()].assign(mean_return=mean)  # a training cut short
+    assert studies.compare(begun, late).chance == pytest.approx(1)
     alike = stored.assign(
         mean_return=9.3
     )  # all seeds learn nothing, and the live one neither, to the last bit

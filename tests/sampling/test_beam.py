@@ -12,8 +12,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam as bm
-from one_step_trap.sampling import decoder as decoder_module
-from one_step_trap.sampling.attention import attend_reference
 from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, inference
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.plots.beam import (
@@ -39,14 +37,6 @@ class Words:
 
     def decode(self, tokens, clean_up_tokenization_spaces=False):
         return " ".join(map(str, tokens))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _readable_attention():
-    """Use the readable attention: compiling the fast one takes longer than all of these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder_module, "attend_compiled", attend_reference)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -156,9 +156,33 @@ def test_memory_by_hand(llama):
     # 320·32 embeddings; a layer has 32·(32+16+16) + 32·32 + 3·32·48 + 2·32; the last norm.
     weights = 320 * 32 + 2 * (32 * 64 + 32 * 32 + 3 * 32 * 48 + 64) + 32
     cache = 2 * 2 * 5 * 20 * 2 * 8  # keys and values, layers, texts, tokens, heads, numbers
-    assert d.memory(llama, 5, 20) == 4 * (2 * weights + cache + 3 * 5 * 320)
+    assert d.memory(llama, 5, 20) == 4 * (weights + cache + 3 * 5 * 320)
     decoder = d.LlamaDecoder(llama, 5, 20, CPU)
     assert decoder.keys.nbytes + decoder.values.nbytes == 4 * cache
+
+
+def test_decoders_read_the_weights_of_the_model(llama):
+    own = {value.data_ptr() for value in llama.model.state_dict().values()}
+    for batch in (1, 3):
+        decoder = d.LlamaDecoder(llama, batch, 20, CPU)
+        read = [
+            decoder.embedding,
+            decoder.norm,
+            decoder.head,
+            *(w for layer in decoder.layers for w in layer),
+        ]
+        assert {weight.data_ptr() for weight in read} == own
+
+
+def test_weights_may_lie_in_any_order(tokenizer):
+    model = make_llama()
+    tokens = random_tokens(2, 9)
+    before = forward(models.wrap(model, tokenizer), tokens)
+    for value in model.parameters():
+        if value.ndim == 2:
+            value.data = value.data.T.contiguous().T
+    with d.inference():
+        close(d.decoder(models.wrap(model, tokenizer), 2, 9).prefill(tokens), before)
 
 
 def test_a_tokenizer_of_another_size():

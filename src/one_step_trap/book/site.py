@@ -43,19 +43,24 @@ def stage(root: Path, executed: Path, folder: Path) -> None:
 
 
 def commit(root: Path) -> str:
-    """Return the commit that the book is built from, marked when files differ from it."""
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--dirty= with changes",
-        "--abbrev=10",
-        "--exclude=*",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "not in a git repository"
+    """Return the commit that the book is built from, marked when files differ from it, or why there is none to name."""
+    if not shutil.which("git"):
+        return "unknown, as git is not installed"
+    if _git(
+        root, "rev-parse", "--show-cdup"
+    ):  # not the top of a repository: one around a copy of the book is not ours
+        return "not in a git repository"
+    described = _git(root, "describe", "--always", "--dirty= with changes", "--abbrev=10", "--exclude=*")
+    return described or "not in a git repository"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git says of the repository in a folder: ours, whoever owns it, whatever the environment names."""
+    command = ["git", "-c", f"safe.directory={root.resolve()}", "-C", str(root), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    ).stdout.strip()
 
 
 def status(root: Path, benchmarks: Path) -> dict[str, Any]:
@@ -89,8 +94,9 @@ def _number(text: str) -> float | None:
 
 def build_html(folder: Path, log: Path) -> Path:
     """Run Jupyter Book over a staged folder, warnings as errors, from a fresh doctree; return the folder of the HTML."""
-    program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
+    # Not the program of that name: its first line cannot name a Python in a folder of any name.
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:

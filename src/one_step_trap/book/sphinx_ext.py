@@ -120,7 +120,7 @@ def card(app: Sphinx, row: dict[str, Any], here: str) -> nodes.Element:
     if found.condition:
         box += nodes.paragraph("", f"It {found.finding()}.")
     exact = found.low == found.high
-    interval = "" if exact else f", 95% interval [{readable(found.low)}, {readable(found.high)}]"
+    interval = "" if exact else f", {found.ends} [{readable(found.low)}, {readable(found.high)}]"
     repetitions = "computed exactly" if exact and found.n == 1 else f"n = {found.n:,}"
     measured = nodes.paragraph()
     measured += nodes.strong("", readable(found.value))

@@ -236,7 +236,7 @@ class Unrolled(NamedTuple):
 
 def unroll(model: MuZeroNet | Model, observations: ArrayLike, actions: ArrayLike) -> Unrolled:
     """Return what a model predicts from observations (B, O) along actions (B, H), never looking again."""
-    known, taken = as_model(model), np.asarray(actions)
+    known, taken = as_model(model, finite=False), np.asarray(actions)
     if taken.ndim != 2 or not taken.size or taken.dtype.kind not in "iu":
         raise BookError(
             f"actions must be whole numbers of shape (starts, depth), got {taken.dtype} of shape {taken.shape}"
@@ -271,7 +271,7 @@ def errors(model: MuZeroNet | Model, episodes: Episodes) -> dict[str, FloatArray
     ``abs(Σ_{i ≤ k} γⁱ⁻¹ (r̂ⁱ - r_{t+i}))``; ``guess``, of the reward, if the depth is all that is known: the median
     of the real ones there stands for all; ``latent``, the Euclidean distance to the encoded observation; ``alive``, 1 or 0.
     """
-    known, e = as_model(model), check_kind(episodes, Episodes, "episodes", made_by="record")
+    known, e = as_model(model, finite=False), check_kind(episodes, Episodes, "episodes", made_by="record")
     B, H = e.actions.shape
     said = unroll(known, e.observations[:, 0], e.actions)
     flat = np.asarray(known.represent(e.observations.reshape(B * (H + 1), -1)))

@@ -95,6 +95,13 @@ def unroll_run(
     )
 
 
+def cut_short(run: Run, share: float) -> Run:
+    """Return a run through a share of its environment steps only, a whole number of evaluations."""
+    s = run.settings
+    steps = max(1, round(share * s.env_steps / s.evaluate_every)) * s.evaluate_every
+    return replace(run, settings=replace(s, env_steps=steps))
+
+
 def task_run(task: str, seed: int, **changes: Any) -> Run:
     """Return a training of `TASKS`, with the preset of its environment."""
     task, seed = check_choice(task, PRESETS, "task"), check_count(seed, "seed", minimum=0)
@@ -477,6 +484,15 @@ class Agreement(NamedTuple):
     largest: float
     """The largest difference of a point of the learning curve from the stored one, in return."""
 
+    def words(self) -> str:
+        """Return what a reader should know: the stored numbers, or how near to them and why."""
+        if self.same:
+            return "the stored numbers"
+        return (
+            "not the stored numbers (another machine may round otherwise and train elsewhere); a further seed learns as "
+            f"much less or more than the stored ones in {self.chance:.2g} of cases"
+        )
+
 
 def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
     """Return how one training's rows compare with a study's table.
@@ -497,7 +513,7 @@ def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
     a, b = both[numbers].to_numpy(float), both[[f"{name} stored" for name in numbers]].to_numpy(float)
     points = both[both["kind"] == "curve"]
     kin = stored[(stored["kind"] == "curve") & stored["task"].isin(live["task"])]
-    kin = kin.merge(live[keys[:4]].drop_duplicates(), on=keys[:4])
+    kin = kin[kin["x"].isin(points["x"])].merge(live[keys[:4]].drop_duplicates(), on=keys[:4])
     means = kin.groupby("seed")["mean_return"].mean().to_numpy()
     n, off = len(means), abs(points["mean_return"].mean() - means.mean())
     spread = max(float(means.std(ddof=1)), ROUNDING * np.abs(means).max()) * math.sqrt(1 + 1 / n)

@@ -6,29 +6,47 @@ so that the weights are read once a step for all of them.
 
 `Decoder` steps any causal model of transformers (`PlainDecoder`, which is transformers' own forward pass), or a model of
 the Llama family through a path of our own (`LlamaDecoder`), which a test compares with it: a cache that is allocated
-once, linear maps in oneDNN's packed layout, and compiled attention.
+once, and linear maps through oneDNN, which reads the model's own weights where they lie.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.attention import attend_compiled, attend_reference
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.threads import one_thread
 from one_step_trap.validate import check_count, shown
 
-Linear = Callable[[torch.Tensor], torch.Tensor]
-Layer = tuple[torch.Tensor, Linear, Linear, torch.Tensor, Linear, Linear]
-"""A block: norm, joined map to queries, keys and values, map out of attention; norm, joined map to gate and up, map down."""
+
+class Layer(NamedTuple):
+    """The weights of a block, which are the model's own: none is copied."""
+
+    norm1: torch.Tensor
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    out: torch.Tensor
+    norm2: torch.Tensor
+    gate: torch.Tensor
+    up: torch.Tensor
+    down: torch.Tensor
+
+
+LAYER = (
+    "input_layernorm",
+    *(f"self_attn.{part}_proj" for part in "qkvo"),
+    "post_attention_layernorm",
+    *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
+)
+"""What transformers calls the weights of a `Layer`, in their order."""
 
 
 class Decoder(Protocol):
@@ -166,7 +184,7 @@ def _check_room(decoder: Decoder, more: int) -> None:
 def memory(lm: LanguageModel, batch: int, length: int) -> int:
     """Return the bytes that a `LlamaDecoder` on the CPU needs together with its model (see there)."""
     weights = sum(value.numel() for value in lm.model.parameters())
-    return int(4 * 2 * weights + batch * text_memory(lm, length))
+    return int(4 * weights + batch * text_memory(lm, length))
 
 
 def text_memory(lm: LanguageModel, length: int) -> int:
@@ -177,11 +195,29 @@ def text_memory(lm: LanguageModel, length: int) -> int:
     return int(4 * (2 * config.num_hidden_layers * length * kv * size + 3 * config.vocab_size))
 
 
+def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return ``x·Wᵀ``. On the CPU through oneDNN, which is here up to twice as fast as torch's default."""
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return F.linear(x, weight)
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product
+
+
+def attend(q: torch.Tensor, K: torch.Tensor, V: torch.Tensor) -> torch.Tensor:
+    """Return ``softmax(q·Kᵀ/√D)·V`` for one new token a text (Vaswani et al. 2017, equation 1).
+
+    ``q`` has shape (B, heads, 1, D), ``K`` and ``V`` (B, KV, T, D). Queries that share a key (grouped-query attention,
+    Ainslie et al. 2023, arXiv 2305.13245) stand beside each other as if they were tokens, so that it is read once.
+    """
+    B, KV, _, D = K.shape
+    return F.scaled_dot_product_attention(q.view(B, KV, -1, D), K, V).view(q.shape)
+
+
 class LlamaDecoder:
     """A decoder of the Llama family with preallocated cache: keys and values of shape (layers, B, KV, length, D).
 
-    Memory in bytes, all numbers in 32 bits: ``4·(2·W + 2·layers·B·length·KV·D + 3·B·V)``, for W weights and a vocabulary
-    of V. The weights count twice on the CPU: once in the model and once in the layout in which they are multiplied. The
+    Memory in bytes, all numbers in 32 bits: ``4·(W + 2·layers·B·length·KV·D + 3·B·V)``, for W weights and a vocabulary
+    of V. On the CPU the weights are those of the model, however many decoders read them. The
     last term is logits and what is made of them. Reading U different prompts of P tokens takes
     about ``4·U·P·(2·width + 3·intermediate)`` more for a moment. `memory` computes the first sum.
     """
@@ -193,38 +229,17 @@ class LlamaDecoder:
         self.heads, self.kv = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
-        self.attend = attend_compiled if device.type == "cpu" else attend_reference
-        weights = {name: value.detach().to(device) for name, value in lm.model.state_dict().items()}
+        weights = {name: value.to(device) for name, value in lm.model.state_dict().items()}
         self.embedding = weights["model.embed_tokens.weight"]
-        self.layers = [self._layer(weights, i) for i in range(config.num_hidden_layers)]
+        self.layers = [
+            Layer(*(weights[f"model.layers.{i}.{name}.weight"] for name in LAYER))
+            for i in range(config.num_hidden_layers)
+        ]
         self.norm = weights["model.norm.weight"]
-        self.head = self._linear(weights.get("lm_head.weight", self.embedding))
+        self.head = weights.get("lm_head.weight", self.embedding)
         shape = (config.num_hidden_layers, batch, self.kv, length, self.size)
         self.keys, self.values = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
         self.cos, self.sin = self._rotation(config.rope_parameters["rope_theta"])
-
-    def _layer(self, weights: dict[str, torch.Tensor], i: int) -> Layer:
-        """Return norms and linear maps of a block; maps that read the same input are joined into one."""
-        name = f"model.layers.{i}."
-        attention, mlp = name + "self_attn.", name + "mlp."
-        qkv = torch.cat([weights[f"{attention}{part}_proj.weight"] for part in "qkv"])
-        gate_up = torch.cat([weights[f"{mlp}{part}_proj.weight"] for part in ("gate", "up")])
-        return (
-            weights[name + "input_layernorm.weight"],
-            self._linear(qkv),
-            self._linear(weights[attention + "o_proj.weight"]),
-            weights[name + "post_attention_layernorm.weight"],
-            self._linear(gate_up),
-            self._linear(weights[mlp + "down_proj.weight"]),
-        )
-
-    def _linear(self, weight: torch.Tensor) -> Linear:
-        """Return ``x -> x·Wᵀ``. On the CPU through oneDNN, which is here twice as fast as torch's default."""
-        packs: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        if self.device.type != "cpu" or not packs:
-            return lambda x: F.linear(x, weight)
-        packed = weight.contiguous().to_mkldnn()
-        return lambda x: torch._C._nn.mkldnn_linear(x.contiguous().to_mkldnn(), packed, None).to_dense()
 
     def _rotation(self, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosines and sines (length, D) of rotary positions (Su et al. 2021, arXiv 2104.09864)."""
@@ -250,19 +265,22 @@ class LlamaDecoder:
         """Run all blocks over the texts (U, P) at once and store keys and values of row b from text ``row_of[b]``."""
         U, P = texts.shape
         x: torch.Tensor = self.embedding[texts]  # (U, P, width)
-        for layer, (norm1, qkv, out, norm2, gate_up, down) in enumerate(self.layers):
-            q, k, v = self._split(qkv(self._rms(x, norm1).flatten(0, 1)).view(U, P, -1))
-            q, k = self._rotate(q, slice(P)), self._rotate(k, slice(P))  # (U, heads, P, D)
-            self.keys[layer, :, :, :P], self.values[layer, :, :, :P] = k[row_of], v[row_of]
+        for i, layer in enumerate(self.layers):
+            q, k, v = self._attended(layer, x)
+            q, k = self._rotate(q, slice(P)), self._rotate(k, slice(P))  # (U, heads or KV, P, D)
+            self.keys[i, :, :, :P], self.values[i, :, :, :P] = k[row_of], v[row_of]
             a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-            x = x + out(a.transpose(1, 2).reshape(U * P, -1)).view(U, P, -1)
-            x = x + self._feed_forward(self._rms(x, norm2).flatten(0, 1), gate_up, down).view(U, P, -1)
+            x = x + linear(a.transpose(1, 2).reshape(U, P, -1), layer.out)
+            x = x + self._feed_forward(layer, x)
         return x
 
-    def _split(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Split the joined map's result (U, P, ·) into queries, keys and values of shape (U, heads or KV, P, D)."""
-        heads = y.view(*y.shape[:2], -1, self.size).transpose(1, 2)
-        q, k, v = heads.split([self.heads, self.kv, self.kv], dim=1)  # type: ignore[no-untyped-call]
+    def _attended(self, layer: Layer, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return queries, keys and values of the texts (U, P, width), each (U, heads or KV, P, D)."""
+        x = self._rms(x, layer.norm1)
+        q, k, v = (
+            linear(x, weight).view(*x.shape[:2], -1, self.size).transpose(1, 2)
+            for weight in (layer.q, layer.k, layer.v)
+        )
         return q, k, v
 
     def _rotate(self, x: torch.Tensor, positions: Any) -> torch.Tensor:
@@ -272,27 +290,26 @@ class LlamaDecoder:
     def _rms(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
-    def _feed_forward(self, x: torch.Tensor, gate_up: Linear, down: Linear) -> torch.Tensor:
-        gate, up = gate_up(x).chunk(2, dim=-1)
-        return down(F.silu(gate) * up)
+    def _feed_forward(self, layer: Layer, x: torch.Tensor) -> torch.Tensor:
+        x = self._rms(x, layer.norm2)
+        return linear(F.silu(linear(x, layer.gate)) * linear(x, layer.up), layer.down)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self._rms(x, self.norm))
+        return linear(self._rms(x, self.norm), self.head)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token a text, (B,), and return the logits (B, V) of what follows."""
         _check_room(self, 1)
         B, t = self.batch, self.position
-        x = self.embedding[tokens.to(self.device)]  # (B, width)
-        for layer, (norm1, qkv, out, norm2, gate_up, down) in enumerate(self.layers):
-            q, k, v = self._split(qkv(self._rms(x, norm1)).view(B, 1, -1))  # (B, heads or KV, 1, D)
-            keys, values = self.keys[layer], self.values[layer]
-            keys[:, :, t], values[:, :, t] = self._rotate(k[:, :, 0], t), v[:, :, 0]
-            q = self._rotate(q[:, :, 0], t).view(B, self.kv, -1, self.size)  # (B, KV, G, D)
-            x = x + out(self.attend(q, keys, values, t + 1).reshape(B, -1))
-            x = x + self._feed_forward(self._rms(x, norm2), gate_up, down)
+        x = self.embedding[tokens.to(self.device)[:, None]]  # (B, 1, width)
+        for i, layer in enumerate(self.layers):
+            q, k, v = self._attended(layer, x)
+            self.keys[i, :, :, t], self.values[i, :, :, t] = self._rotate(k, t)[:, :, 0], v[:, :, 0]
+            a = attend(self._rotate(q, t), self.keys[i, :, :, : t + 1], self.values[i, :, :, : t + 1])
+            x = x + linear(a.view(B, 1, -1), layer.out)
+            x = x + self._feed_forward(layer, x)
         self.position += 1
-        return self._logits(x)
+        return self._logits(x[:, 0])
 
     def reorder(self, rows: torch.Tensor) -> None:
         """Let text i go on from where text ``rows[i]`` is, for each of the B texts."""

@@ -36,15 +36,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from one_step_trap.discounting.planning import MDP, random_mdp
+from one_step_trap.environments import make
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, first_lowest, percentile_intervals
-from one_step_trap.trap.worlds import make_env
 from one_step_trap.validate import (
     BoolArray,
     FloatArray,
@@ -120,12 +119,7 @@ def toy_text(env_id: str = "FrozenLake-v1", **options: Any) -> Table:
     P[s][a] lists (probability, next state, reward, whether the episode ends). A state that ends episodes absorbs, and
     pays nothing from there on. ``options`` go to gymnasium.make (``is_slippery=False``, ``map_name="8x8"``).
     """
-    make_env(env_id).close()  # an unknown id gets its own answer
-    try:
-        env = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except Exception as error:  # whatever an environment raises at an option, one line must reach the user
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BookError(f"{env_id} cannot be made with {options}: {reason}") from None
+    env = make(env_id, options)
     table = getattr(env.unwrapped, "P", None)
     env.close()
     if not isinstance(table, dict):

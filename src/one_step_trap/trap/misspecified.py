@@ -37,9 +37,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from scipy.sparse.csgraph import connected_components
 
+from one_step_trap.compiling import njit
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval, percentile_interval
 from one_step_trap.validate import (
@@ -292,7 +292,7 @@ def sample_stream(chain: HiddenChain, transitions: int, rng: np.random.Generator
     return np.asarray(chain.observe[states])
 
 
-@njit(cache=True)
+@njit()
 def _walk(edges, start, uniforms):  # type: ignore[no-untyped-def]
     """Follow the chain: the next state is the first s' with u < edges[s, s']."""
     states = np.empty(len(uniforms) + 1, dtype=np.int64)
