@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from one_step_trap import data
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam as bm
 from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, inference
@@ -319,6 +320,20 @@ def test_the_study_is_deterministic_but_for_its_times(lm, table):
     pd.testing.assert_frame_equal(again, before)
 
 
+def test_a_slice_is_a_part_of_the_study(lm, table):
+    text = " ".join(map(str, np.random.default_rng(1).integers(3, V, size=20)))
+    again = bm.compare(lm, text, replace(SMALL, widths=(1, 4), draws=0), seed=0).assign(prompt=0)
+    assert again["method"].tolist() == ["beam", "beam", "human"]
+    data.check_slice(table, again.drop(columns="seconds_per_token"), bm.KEYS, rtol=1e-5)
+    with pytest.raises(BookError, match="log_prob of prompt = 0, method = beam, width = 4"):
+        data.check_slice(
+            table.assign(log_prob=table["log_prob"] + 0.1 * (table["width"] == 4)),
+            again[[*bm.KEYS, "log_prob"]],
+            bm.KEYS,
+            rtol=0.01,
+        )
+
+
 def test_summaries_and_plots(table):
     rng = np.random.default_rng(0)
     summary = bm.summarise(table, rng).set_index(["method", "width"])
@@ -435,7 +450,7 @@ def test_plots_of_exact_search():
         (lambda make: bm.beam_search_reference(lambda _: [0.0], 0, 2), "width"),
         (lambda make: replace(SMALL, widths=(2, 4)), "greedy"),
         (lambda make: replace(SMALL, widths=4), "list"),
-        (lambda make: replace(SMALL, draws=0), "draws"),
+        (lambda make: replace(SMALL, draws=-1), "draws"),
         (lambda make: bm.maker("smollm2"), "LanguageModel"),
         (lambda make: bm.verdict(1.0, 2.0), "Interval"),
         (lambda make: bm.summarise(pd.DataFrame(), np.random.default_rng(0)), "lacks the columns"),

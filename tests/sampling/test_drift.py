@@ -1,4 +1,4 @@
-"""Drift: the table of texts, slopes and bootstraps with known answers, verdict rules, a recomputed slice, figures."""
+"""Drift: the table of texts, slopes and bootstraps with known answers, verdict rules, figures."""
 
 from dataclasses import dataclass, replace
 
@@ -337,53 +337,6 @@ def test_heuristics_of_the_synthetic_study(summary):
     assert d.human_spread(summary) == pytest.approx(summary["slope_sd"][0] * 5.12)
 
 
-# --- a slice computed again -------------------------------------------------------------------------------
-
-
-def slice_of(prompts=8, windows=4, **changes):
-    traces = [replace(t, **{k: v[:prompts, : 64 * windows] for k, v in t.__dict__.items() if k not in ("rule", "seed")})
-              for t in study(seeds=1)]  # fmt: skip
-    return d.rows([replace(t, **{k: f(t) for k, f in changes.items()}) for t in traces], decode)
-
-
-def test_an_equal_slice_agrees(table):
-    report = d.check_slice(slice_of(), table)
-    assert report["equal"].all()
-    assert report["agrees"].all()
-    assert set(report["prompts"]) == {8}
-
-
-def test_a_slice_with_other_draws_agrees_and_a_shifted_one_does_not(table):
-    def other_draws(t):
-        shuffled = np.random.default_rng(7).permuted(t.entropy, axis=1)
-        return t.entropy if t.rule == "human" else shuffled
-
-    report = d.check_slice(slice_of(entropy=other_draws), table)
-    assert not report.set_index("rule")["equal"].drop("human").any()
-    assert report["agrees"].all()
-    with pytest.raises(BookError, match=r"disagrees with the stored table.*rule pure.*over 8 prompts"):
-        d.check_slice(slice_of(entropy=lambda t: t.entropy + 0.3 * (t.rule == "pure")), table)
-
-
-def test_the_human_control_must_be_equal_for_nothing_is_drawn_in_it(table):
-    slightly = slice_of(entropy=lambda t: t.entropy + 0.005 * (t.rule == "human"))
-    assert d.check_slice(slightly, table)["agrees"].all()
-    noise = np.random.default_rng(0).normal(0, 0.3, (8, 256))
-    with pytest.raises(BookError, match="rule human"):
-        d.check_slice(slice_of(log_loss=lambda t: t.log_loss + noise * (t.rule == "human")), table)
-
-
-def test_sound_slices_are_rarely_refused():
-    refused = 0
-    for seed in range(300):
-        rng = np.random.default_rng(seed)
-        frame = pd.DataFrame({"prompt": np.repeat(np.arange(8), 2)})
-        for name in ("entropy_00", "log_loss_00"):
-            frame[name], frame[f"{name}_stored"] = rng.normal(size=(2, 16))
-        refused += not d._compare("pure", frame, ["entropy_00", "log_loss_00"], 0.95)["agrees"]
-    assert 0.02 < refused / 300 < 0.08  # at level .95; the check itself uses .99 for all rules together
-
-
 # --- beside what others published -------------------------------------------------------------------------
 
 
@@ -537,8 +490,6 @@ def test_figures(table, summary):
         (lambda t, s: d.verdict_heuristics(s[s["rule"] != "top-k=50"]), "lacks the rules top-k"),
         (lambda t, s: d.change(s, "beam"), "one row of the rule"),
         (lambda t, s: d.state(0.3), "Interval"),
-        (lambda t, s: d.check_slice(t.assign(prompt=t["prompt"] + 100), t), "lacks"),
-        (lambda t, s: d.check_slice(t, t.drop(columns="entropy_07")), "lacks the columns entropy_07"),
         (lambda t, s: pub.compare_orderings({"pure": 1}, {"greedy": 1}), "at least two rules"),
         (
             lambda t, s: pub.compare_orderings({"top-k=5": 1, "top-k=9": 2}, {"human": 1}),

@@ -90,15 +90,6 @@ def test_a_prompt_gives_the_same_row_in_any_part(lm, stored):
     assert np.allclose(alone[numbers], with_others[numbers], atol=2e-4, equal_nan=True)
 
 
-def test_a_slice_is_compared_with_its_study(lm, stored):
-    table = drift.check_slice(stored[stored["prompt"] < 2], stored)
-    assert table["agrees"].all()
-    changed = stored.copy()
-    changed.loc[changed["rule"] == "human", "entropy_00"] += 0.5
-    with pytest.raises(BookError, match="disagrees with the stored table"):
-        drift.check_slice(stored, changed)
-
-
 def test_a_tokenizer_with_long_tokens(lm):
     with pytest.raises(BookError, match=r"a passage has only \d+ tokens with the tokenizer of tiny"):
         pr.passage_tokens(lm, 50_000)

@@ -19,6 +19,7 @@ STUDIES = {
     "03-sampling-divergence/book": "one_step_trap.sampling.protocol:BOOK_STUDY",
     "03-sampling-divergence/chat": "one_step_trap.sampling.protocol:CHAT_STUDY",
     "03-sampling-divergence/data-wall": "one_step_trap.sampling.wall:STUDY",
+    "03-sampling-divergence/kept": "one_step_trap.sampling.kept:STUDY",
     "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
     "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
     "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",

@@ -369,7 +369,7 @@ RULE_WIDTH = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """What the study varies: beams of all ``widths`` and the best of up to ``draws`` texts, for one prompt a part.
+    """What the study varies: beams of all ``widths`` and the best of up to ``draws`` texts (0: none), for one prompt a part.
 
     ``parts`` held-out passages; the first ``prompt`` tokens of each are the prompt, the next ``steps`` the human
     continuation. End tokens are banned, so that all texts have ``steps`` tokens.
@@ -390,7 +390,7 @@ class Settings:
                 f"widths must hold 1, greedy decoding, which all costs are compared with; got {widths}"
             )
         object.__setattr__(self, "widths", tuple(sorted(set(widths))))
-        for name, least in (("draws", 1), ("prompt", 1), ("steps", 4), ("parts", 1), ("seed", 0)):
+        for name, least in (("draws", 0), ("prompt", 1), ("steps", 4), ("parts", 1), ("seed", 0)):
             object.__setattr__(self, name, check_count(getattr(self, name), name, minimum=least))
 
 
@@ -440,17 +440,18 @@ def compare(lm: LanguageModel, passage: str, settings: Settings = FULL, *, seed:
         )
     prompt, rows = ids[:, :P], []
     with inference():
-        beam_search(make, prompt, 2, 4, banned=lm.end_tokens)  # compiles what is compiled; not measured
+        beam_search(make, prompt, 2, 4, banned=lm.end_tokens)  # the first steps are slow; not measured
         for width in settings.widths:
             beams = beam_search(make, prompt, width, n, banned=lm.end_tokens)
             cost = (beams.rows, beams.seconds, cache_bytes(lm, width, P + n))
             rows.append(("beam", width, *cost, beams.best_log_prob[0], beams.best))
-        draws = draw(make, prompt, settings.draws, n, seed=seed, banned=lm.end_tokens)
-        for m in sorted({k for k in settings.widths if k < settings.draws} | {settings.draws}):
-            text, log_prob = draws.best_of(m)
-            seconds = draws.seconds if m == settings.draws else math.nan
-            cost = (m * (n - 1), seconds, cache_bytes(lm, m, P + n))
-            rows.append(("best of", m, *cost, log_prob[0], text))
+        if settings.draws:
+            draws = draw(make, prompt, settings.draws, n, seed=seed, banned=lm.end_tokens)
+            for m in sorted({k for k in settings.widths if k < settings.draws} | {settings.draws}):
+                text, log_prob = draws.best_of(m)
+                seconds = draws.seconds if m == settings.draws else math.nan
+                cost = (m * (n - 1), seconds, cache_bytes(lm, m, P + n))
+                rows.append(("best of", m, *cost, log_prob[0], text))
         human = float(score(make, prompt, ids[:, P:]).sum())
     rows.append(("human", 1, 0, math.nan, 0, human, ids[:, P:]))
     return pd.DataFrame([_row(lm, prompt, *row) for row in rows])

@@ -37,7 +37,6 @@ twice (Davison & Hinkley 1997, section 3.8). Greedy decoding has no seed varianc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -45,7 +44,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from one_step_trap.discounting.checks import check_callable, check_choice, check_list, check_table
 from one_step_trap.errors import BookError
@@ -665,73 +663,3 @@ def estimate(summary: pd.DataFrame, rule: str, name: str) -> Interval:
         raise BookError(f"the summary must have one row of the rule {rule!r}, got {len(chosen)}")
     r = chosen.iloc[0]
     return Interval(float(r[name]), float(r[f"{name}_low"]), float(r[f"{name}_high"]), int(r["prompts"]))
-
-
-# --- a slice that is computed again -----------------------------------------------------------------------
-
-DISAGREEMENT = (
-    "the slice that was computed again disagrees with the stored table: something other than rounding changed "
-    "(the model, the texts, a rule or a seed)"
-)
-HUMAN_TOLERANCE = 0.01  # nats: nothing is drawn in the human control, so only rounding may differ
-EQUAL = 1e-4  # nats: differences that count as none
-FAMILY_ERROR = 0.01  # chance that a sound slice is refused, over all rules together
-
-
-def check_slice(live: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    """Return how a recomputed slice compares with the same texts of the stored table, or raise ``BookError``.
-
-    ``live`` may have fewer prompts, seeds, rules and windows than ``stored``, not others. Accepted is a rule if
-
-    - every window of entropy and log-loss is equal (within 1e-4 nats); or
-    - for a rule that draws: the paired difference of the mean entropy over the shared windows, one number a prompt,
-      has a t interval that contains 0. (Another processor rounds otherwise, a token flips and the text goes its own way.) The
-      intervals of all rules together are wrong for a sound slice at most once in 100 times (Bonferroni); or
-    - for the human control, where nothing is drawn: no window differs by more than .01 nats.
-
-    Columns: ``rule``, ``prompts``, ``equal``, ``difference``, ``low``, ``high`` (nats), ``agrees``.
-    """
-    check_rows(live, "live")
-    check_rows(stored, "stored")
-    names = window_names(live, "entropy") + window_names(live, "log_loss")
-    check_table(stored, names, "stored")
-    if live["window"].iloc[0] != stored["window"].iloc[0]:
-        raise BookError("live and stored have windows of different lengths")
-    both = live.merge(stored, on=list(KEYS), suffixes=("", "_stored"))
-    if len(both) != len(live):
-        raise BookError(
-            f"the stored table lacks {len(live) - len(both)} of the {len(live)} texts of the slice"
-        )
-    level = 1 - FAMILY_ERROR / live["rule"].nunique()
-    records = [_compare(rule, group, names, level) for rule, group in both.groupby("rule", sort=False)]
-    report = pd.DataFrame(records)
-    if not report["agrees"].all():
-        worst = report[~report["agrees"]].iloc[0]
-        raise BookError(
-            f"{DISAGREEMENT}; rule {worst['rule']}: mean entropy differs by {worst['difference']:+.3f} nats "
-            f"[{worst['low']:+.3f}, {worst['high']:+.3f}] over {worst['prompts']} prompts"
-        )
-    return report
-
-
-def _compare(rule: Any, group: pd.DataFrame, names: list[str], level: float) -> dict[str, Any]:
-    gaps = group[names].to_numpy() - group[[f"{name}_stored" for name in names]].to_numpy()
-    worst = float(np.abs(gaps).max())
-    entropy = gaps[:, : len(names) // 2].mean(1)  # of each text
-    d = pd.Series(entropy).groupby(group["prompt"].to_numpy()).mean().to_numpy()  # of each prompt
-    mean = float(d.mean())
-    half = math.inf
-    if len(d) > 1:
-        half = float(stats.t.ppf((1 + level) / 2, len(d) - 1) * d.std(ddof=1) / math.sqrt(len(d)))
-    agrees = worst <= (HUMAN_TOLERANCE if rule == HUMAN else EQUAL)
-    if rule != HUMAN:
-        agrees = agrees or abs(mean) <= half
-    return {
-        "rule": rule,
-        "prompts": len(d),
-        "equal": worst <= EQUAL,
-        "difference": mean,
-        "low": mean - half,
-        "high": mean + half,
-        "agrees": bool(agrees),
-    }

@@ -50,10 +50,10 @@ class SamplingDivergence(ChapterParameters):
         20, description="languages and learners drawn in each cell of the exact study"
     )
     sequences: Annotated[int, BeforeValidator(texts)] = Field(
-        8, description="texts drawn live by each rule, beside the stored study"
+        8, description="texts of the stored study read again (of eight), and texts that your model writes"
     )
     steps: Annotated[int, BeforeValidator(windows)] = Field(
-        256, description="tokens of each of them, a multiple of 64"
+        256, description="tokens that your model writes in each text, a multiple of 64"
     )
     model: Annotated[str, BeforeValidator(model_name)] = Field(
         "book", description="model of the section to try it on your own"

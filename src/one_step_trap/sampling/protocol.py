@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,6 @@ def parts(prompts: int, seeds: Sequence[int], block: int) -> tuple[Part, ...]:
     return tuple(found)
 
 
-@cache
 def passage_tokens(lm: LanguageModel, tokens: int = PROMPT + STEPS) -> np.ndarray:
     """Return the first ``tokens`` tokens of each held-out passage, shape (64, tokens)."""
     ids = [lm.encode(passage.text)[:tokens] for passage in split()[1]]
