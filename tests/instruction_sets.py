@@ -5,7 +5,9 @@ Neither a test nor a chapter may notice. There are none but on x86-64 with AVX2:
 leave out what is newer.
 """
 
+import os
 import platform
+import sys
 
 from numpy._core._multiarray_umath import __cpu_dispatch__ as DISPATCHED
 from numpy._core._multiarray_umath import __cpu_features__ as FEATURES
@@ -33,3 +35,7 @@ NEHALEM = {  # SSE4.2, as of 2008: products and sums are rounded each by itself
     "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4",  # exp, log and sin of C, Python and Numba
 }
 INSTRUCTION_SETS: dict[str, dict[str, str]] = {"haswell": HASWELL, "nehalem": NEHALEM} if HAS_AVX2 else {}
+
+if __name__ == "__main__":  # python tests/instruction_sets.py nehalem COMMAND ...: run a command so
+    _, name, *command = sys.argv
+    os.execvpe(command[0], command, {**os.environ, **INSTRUCTION_SETS[name]})

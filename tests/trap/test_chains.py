@@ -109,7 +109,7 @@ def test_long_propagation_keeps_distributions():
     for method in ("squaring", "loop"):
         p = c.distributions(P, np.eye(12), [1, 10_000], method=method)
         assert p.shape == (2, 12, 12)
-        assert np.abs(p.sum(axis=-1) - 1).max() < 1e-15 * 12
+        assert np.abs(p.sum(axis=-1) - 1).max() < 1e-13
         assert p[1] == pytest.approx(np.tile(c.stationary(P), (12, 1)), abs=1e-14)
 
 
@@ -159,7 +159,7 @@ def test_dobrushin_by_hand_and_as_contraction():
     assert c.dobrushin(np.full((3, 3), 1 / 3)) == 0
     P, _ = random_pair(5, 6)
     p, q = np.random.default_rng(0).dirichlet(np.ones(6), (2, 500))
-    assert (c.total_variation(p @ P, q @ P) <= c.dobrushin(P) * c.total_variation(p, q) + 1e-15).all()
+    assert (c.total_variation(p @ P, q @ P) <= c.dobrushin(P) * c.total_variation(p, q) + 1e-13).all()
     assert c.dobrushin(np.stack([P, P[::-1]])).shape == (2,)
 
 
