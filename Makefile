@@ -6,6 +6,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # Python compiles what is imported; pip would compile all that is there.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 TORCH_WITHOUT_CUDA := https://download.pytorch.org/whl/cpu
@@ -23,12 +24,12 @@ setup: $(READY) ## create the environment (.venv) with the pinned versions
 # every package that its packages need, so that pip need not look for them; only CUDA, where PyTorch has it, is PyTorch's matter.
 $(READY): requirements.txt requirements-nodeps.txt pyproject.toml
 	@rm -f $@
-	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { \
+	@$(BIN)/python -c 'import pip; $(SUITABLE)' 2> /dev/null || { \
 	  for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3) ""; do \
-	    "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null && break; \
+	    "$$python" -c 'import ensurepip; $(SUITABLE)' 2> /dev/null && break; \
 	  done; \
-	  test "$$python" || { echo "error: the book needs Python 3.11, 3.12 or 3.13 with its module venv, and $(or $(PYTHON),none here)" \
-	    "is that; name one: make PYTHON=/path/to/python3 (on Debian and Ubuntu: sudo apt-get install python3-venv)" >&2; exit 1; }; \
+	  test "$$python" || { echo "error: the book needs Python 3.11, 3.12 or 3.13 with its module venv (on Debian and Ubuntu: sudo" \
+	    "apt-get install python3-venv), and $(or $(PYTHON),what is here) is none; name one: make PYTHON=/path/to/python3" >&2; exit 1; }; \
 	  "$$python" -m venv --clear $(VENV); }
 	@echo "Setting up $(VENV) with the pinned versions (a few minutes, once) ..."
 	@torch=$$(grep '^torch==' requirements.txt); \

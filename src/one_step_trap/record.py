@@ -68,11 +68,12 @@ def number(name: str, value: Any, spec: str = "") -> str:
 
 
 def formatted(value: Any, spec: str) -> str:
-    """Return a number as prose wants it: 6.57e-3 and not 6.57e-03."""
+    """Return a number as prose wants it: 6.57e-3 and not 6.57e-03, and 0.00 without a sign that a last bit may decide."""
     if math.isnan(value):
         raise BookError("NaN is no number for the prose: something went wrong before it was recorded")
     whole = spec.endswith("d")
     text = format(int(value) if whole else float(value), spec) if spec else readable(float(value))
+    text = text if re.search("[1-9]", text) else text.replace("-", "")
     return re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text)
 
 
