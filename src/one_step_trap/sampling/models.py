@@ -79,7 +79,9 @@ class LanguageModel:
         """The ids with which this model ends a text (there may be none); one that it does not have is none of them."""
         said = (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
         ids = [getattr(of, "eos_token_id", None) for of in said]
-        return self._own(token for entry in ids for token in (entry if isinstance(entry, list) else [entry]))
+        return self._own(
+            token for entry in ids for token in (entry if isinstance(entry, list | tuple) else [entry])
+        )
 
     @property
     def never_drawn(self) -> list[int]:

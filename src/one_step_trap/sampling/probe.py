@@ -89,5 +89,8 @@ def check_steps(lm: LanguageModel, words: Sequence[int]) -> None:
 def check_length(lm: LanguageModel, tokens: Sequence[int], length: int) -> None:
     """Raise unless the model can read ``length`` tokens (these, over and over), as its configuration says it can."""
     text = torch.from_numpy(np.resize(np.asarray(tokens), (1, length)))
-    with inference():
-        PlainDecoder(lm, 1, length, device_of(lm.model)).prefill(text)
+    try:
+        with inference():
+            PlainDecoder(lm, 1, length, device_of(lm.model)).prefill(text)
+    except BookError as error:
+        raise BookError(f"{error} (its configuration says that it reads {lm.context:,} tokens)") from None
