@@ -5,7 +5,7 @@
 import sys
 from pathlib import Path
 
-from one_step_trap.book import plan, sweeps
+from one_step_trap.book import plan, studies
 
 ROOT = Path(workflow.basedir)
 CHAPTERS = plan.chapters(ROOT)
@@ -32,7 +32,7 @@ rule execute:
     params:
         digest=lambda wildcards: plan.digest(ROOT, wildcards.chapter),
     shell:
-        "{PYTHON} -m one_step_trap.book.execute chapters/{wildcards.chapter}.ipynb {output} --log {log}"
+        "{PYTHON:q} -m one_step_trap.book.execute {input[0]:q} {output:q} --log {log:q}"
 
 
 rule ledger:
@@ -43,7 +43,7 @@ rule ledger:
     params:
         digest=plan.digest_of(ROOT, [ROOT / "src/one_step_trap/claims.toml", ROOT / "src/one_step_trap/claims.py"]),
     shell:
-        "{PYTHON} -m one_step_trap.book.collect --output {output} {input}"
+        "{PYTHON:q} -m one_step_trap.book.collect --output {output:q} {input:q}"
 
 
 rule site:
@@ -58,8 +58,8 @@ rule site:
     params:
         digest=plan.digest_of(ROOT, plan.page_sources(ROOT)),
     shell:
-        "{PYTHON} -m one_step_trap.book.site --executed {EXECUTED} --benchmarks _build/benchmarks"
-        " --target _build/html --stamp {output} --log {log}"
+        "{PYTHON:q} -m one_step_trap.book.site --executed {EXECUTED} --benchmarks _build/benchmarks"
+        " --target _build/html --stamp {output:q} --log {log:q}"
 
 
 # The long studies. Never part of `make book`: their results are kept in data/ with their provenance.
@@ -67,28 +67,29 @@ rule site:
 rule sweep_part:
     output:
         "_build/sweeps/{study}/{part}.csv",
+        "_build/sweeps/{study}/{part}.json",
     wildcard_constraints:
         study=r"\d\d-[^/]+/[^/]+",
         part=r"\d+",
     params:
-        digest=lambda wildcards: plan.digest_of(ROOT, sweeps.sources(ROOT, wildcards.study)),
+        digest=lambda wildcards: plan.digest_of(ROOT, studies.sources(ROOT, wildcards.study)),
     shell:
-        "{PYTHON} -m one_step_trap.book.sweeps part {wildcards.study} {wildcards.part} {output}"
+        "{PYTHON:q} -m one_step_trap.book.sweeps part {wildcards.study:q} {wildcards.part} {output:q}"
 
 
 rule sweep_table:
     input:
         lambda wildcards: expand(
-            "_build/sweeps/{study}/{part}.csv", study=wildcards.study, part=range(sweeps.parts(wildcards.study))
+            "_build/sweeps/{study}/{part}.csv", study=wildcards.study, part=range(studies.parts(wildcards.study))
         ),
     output:
         touch("_build/sweeps/{study}.done"),
     wildcard_constraints:
         study=r"\d\d-[^/]+/[^/]+",
     shell:
-        "{PYTHON} -m one_step_trap.book.sweeps table {wildcards.study} {input}"
+        "{PYTHON:q} -m one_step_trap.book.sweeps table {wildcards.study:q} {input:q}"
 
 
 rule sweep:
     input:
-        expand("_build/sweeps/{study}.done", study=config["study"].split(",") if "study" in config else list(sweeps.STUDIES)),
+        expand("_build/sweeps/{study}.done", study=config["study"].split(",") if "study" in config else list(studies.STUDIES)),

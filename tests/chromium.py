@@ -1,4 +1,4 @@
-"""The browser of the tests: Debian's Chromium, headless, driven by Playwright."""
+"""The browser of the tests: the one that ``needs.py`` finds, headless, driven by Playwright."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def opened() -> Iterator[Browser]:
     """Open the browser; only one may be open at a time in a process."""
     program = find_chromium()
-    assert program, "no Chromium: run `python tests/needs.py` to see what installs it"
+    assert program, "no browser: run `python tests/needs.py` to see what installs it"
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield chromium

@@ -127,3 +127,13 @@ def test_a_page_that_was_removed_makes_the_build_incomplete(tmp_path):
     assert not build.complete(stamp, html)
     (html.parent / "ledger.html").touch()
     assert build.complete(stamp, html)
+
+
+def test_a_build_without_a_change_imports_little():
+    """What runs before Snakemake can tell that nothing is to be done."""
+    heavy = "{'matplotlib', 'pandas', 'papermill', 'scipy', 'torch'}"
+    code = (
+        f"import sys; from one_step_trap.book import build, plan, studies; print({heavy} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"

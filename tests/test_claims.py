@@ -32,6 +32,7 @@ def test_rows_come_in_the_order_of_the_catalogue_whatever_the_order_of_recording
         **{"id": "one-a", "statement": "Claim one-a is true.", "source": "post", "chapter": "01-one"},
         **{"tested": "by hand", "expected": "holds", "value": 1.0, "low": 0.5, "high": 2.0, "unit": "steps"},
         **{"n": 20, "verdict": "holds", "condition": "", "rule": "holds if above one half", "figure": ""},
+        "ends": "95% interval",
     }
     json.dumps(rows)
 

@@ -85,6 +85,10 @@ def test_a_slice_computed_again_that_agrees():
     data.check_slice(STORED, STORED.iloc[[2, 0]], ["delay", "gamma"])
     close = STORED.assign(success=STORED["success"] * (1 + 1e-12))
     data.check_slice(STORED, close, ["delay", "gamma"])
+    gaps = STORED.assign(success=[0.0, 1e4, -1e4])  # a 0 that is a difference of numbers of this size
+    data.check_slice(gaps, gaps.assign(success=[-2e-12, 1e4, -1e4]), ["delay", "gamma"])
+    with pytest.raises(BookError, match=r"success of delay = 1, gamma = 0\.9 is 1e-07, stored 0\.0"):
+        data.check_slice(gaps, gaps.assign(success=[1e-7, 1e4, -1e4]), ["delay", "gamma"])
 
 
 @pytest.mark.parametrize(

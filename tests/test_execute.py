@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -109,6 +110,30 @@ def test_as_a_command_the_message_is_all_there_is(tmp_path):
     assert "\n  RuntimeError: no such walk\n" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out.ipynb").exists()
+
+
+SLOW_TO_END = """
+import time
+session, send = get_ipython().kernel.session, get_ipython().kernel.session.send
+
+def slow(stream, message, *more, **options):
+    sent = send(stream, message, *more, **options)
+    if message == "kernel_info_reply":
+        time.sleep(0.5)
+    return sent
+
+session.send = slow
+"""
+
+
+def test_a_good_run_prints_its_own_lines_and_nothing_else(tmp_path, capfd):
+    """Nor does a kernel that is slow after its last answer, as on a busy machine: Jupyter would interrupt it there."""
+    ex.execute(chapter(tmp_path, SLOW_TO_END, "print('fine')"), tmp_path / "out.ipynb")
+    out, err = capfd.readouterr()
+    assert out == ""
+    *reports, last = err.splitlines()
+    assert re.fullmatch(r"90-alpha: ran in \d+ s", last)
+    assert [line for line in reports if not re.match(r"90-alpha: +\d+%\|", line)] == []
 
 
 def test_progress_is_whole_lines(capsys):

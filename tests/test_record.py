@@ -50,6 +50,10 @@ def text(shown, name):
         (1226.4, "", "1,226"),
         (0.26543, "", "0.265"),
         (1.5e7, "", "1.5e7"),
+        (-1e-17, ".2f", "0.00"),
+        (-0.0, "", "0"),
+        (-0.004, ".0%", "0%"),
+        (-0.005001, ".2f", "-0.01"),
     ],
 )
 def test_numbers_for_the_prose(shown, value, spec, expected):
@@ -135,6 +139,14 @@ def test_the_card_of_a_claim(shown):
         assert part in card
 
 
+def test_a_range_is_not_called_an_interval(shown):
+    measured = (0.04, -0.01, 0.09, 9)
+    for ends in ({}, {"ends": "range over cells"}):
+        record.claim("scale-search", measured, unit="slope", verdict="open", rule=RULE, **ends)
+        recorded = shown["claim:scale-search"][0][CLAIM_MIME]
+        assert recorded["ends"] == ends.get("ends", "95% interval")
+
+
 def documented(x):
     """Return twice x."""
     # a comment stays
@@ -154,10 +166,21 @@ def test_numbers_of_numpy_are_plain_numbers_in_the_record(shown):
     assert [type(x) for x in (row.value, row.low, row.high, row.n)] == [float, float, float, int]
 
 
+@pytest.mark.parametrize("size", [0.0, 1.0, -1e6])
+def test_last_bits_do_not_put_a_value_outside_its_interval(shown, size):
+    off = 1e-15 * max(1, abs(size))
+    for low, high in ((size + off, size + 2 * off), (size - 2 * off, size - off)):
+        row = record.claim("disc-500", (size, low, high, 5), unit="weight", verdict="open", rule=RULE)
+        assert row.low <= row.value <= row.high
+        assert (row.low, row.value, row.high) == pytest.approx((low, size, high), rel=1e-12, abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"measured": (2.0, 0.0, 1.0, 5)}, r"claim disc-500: the value 2 lies outside its interval \[0, 1\]"),
+        ({"measured": (1e-9, 0.0, 0.0, 5)}, r"claim disc-500: the value 1e-09 lies outside its interval"),
+        ({"measured": (3.0, 3.0, 1.0, 5)}, r"claim disc-500: the value 3 lies outside its interval \[3, 1\]"),
         ({"measured": (math.nan, 0.0, 1.0, 5)}, "value of claim disc-500 must be a finite number, got nan"),
         ({"measured": (0.5, -math.inf, 1.0, 5)}, "low of claim disc-500 must be a finite number"),
         (

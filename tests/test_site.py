@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 
@@ -7,6 +8,7 @@ import yaml
 from notebooks import notebook
 
 from one_step_trap.book import site
+from one_step_trap.book.machine import machine
 from one_step_trap.errors import BookError
 
 
@@ -111,11 +113,11 @@ def test_a_build_that_fails_publishes_nothing(book, monkeypatch):
     (benchmarks / "90-alpha.tsv").write_text("s\tmax_rss\n8.41\tNA\n")
     monkeypatch.chdir(book)
     for fault in ("exit 3", "echo 'x.md:1: WARNING: document is odd'", "true"):  # the last one builds no page
-        program = book / "bin/jupyter-book"
+        program = book / "bin/python"
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\n{fault}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(site.sys, "executable", str(program.with_name("python")))
+        monkeypatch.setattr(site.sys, "executable", str(program))
         with pytest.raises(SystemExit, match=r"^error: "):
             site.main(
                 book / "executed",
@@ -136,16 +138,47 @@ def test_the_record_of_the_build(book, tmp_path):
     assert record["chapters"] == [{"chapter": "90-alpha", "seconds": 8.4, "memory_mb": None}]
     assert record["commit"] == "not in a git repository"
     assert set(record["versions"]) == set(site.SHOWN_PACKAGES)
+    assert record["machine"] == machine()
 
 
-def test_the_commit_says_when_files_differ_from_it(tmp_path, monkeypatch):
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "A")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
-    (tmp_path / "x").write_text("1")
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one commit, of one file."""
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "x").write_text("1")
     for arguments in (["init", "-q"], ["add", "x"], ["commit", "-q", "-m", "one"]):
-        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
-    clean = site.commit(tmp_path)
-    assert len(clean) == 10
-    (tmp_path / "x").write_text("2")
-    assert site.commit(tmp_path) == f"{clean} with changes"
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True)
+    return folder
+
+
+def test_the_commit_says_when_files_differ_from_it(repository):
+    clean = site.commit(repository)
+    assert re.fullmatch("[0-9a-f]{10}", clean)
+    (repository / "x").write_text("2")
+    assert site.commit(repository) == f"{clean} with changes"
+
+
+def test_the_commit_is_that_of_our_own_repository(repository, tmp_path, monkeypatch):
+    """Not of one around a copy of the book, nor of one that the environment names (as git does while it runs a hook)."""
+    (repository / "book").mkdir()
+    assert site.commit(repository / "book") == "not in a git repository"
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    assert site.commit(tmp_path) == "not in a git repository"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_a_repository_of_another_owner_has_a_commit_too(repository):
+    """As a container sees a folder that is mounted from outside."""
+    mine = site.commit(repository)
+    for path in (repository, *repository.rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert site.commit(repository) == mine
+
+
+def test_without_a_commit_or_without_git_there_is_none_to_name(repository, tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", str(tmp_path / "new")], check=True)
+    assert site.commit(tmp_path / "new") == "not in a git repository"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert site.commit(repository) == "unknown, as git is not installed"

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from scipy.special import betainc
 
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval, exact, proportion_interval, readable
+from one_step_trap.stats import (
+    Interval,
+    bootstrap_interval,
+    exact,
+    first_lowest,
+    percentile_ends,
+    percentile_interval,
+    proportion_interval,
+    readable,
+)
 
 
 def test_computed_numbers_have_no_width():
@@ -63,8 +72,39 @@ def test_coverage_of_the_bootstrap():
     assert 0.90 <= hits / 300 <= 0.98
 
 
-def test_values_that_do_not_vary_give_a_point():
-    assert bootstrap_interval([0.5] * 9, np.random.default_rng(0)) == Interval(0.5, 0.5, 0.5, 9)
+@pytest.mark.parametrize("size", [0.5, 1e-9, -1e9])
+def test_values_that_do_not_vary_give_a_point(size):
+    """Nor do those that a processor rounds now up, now down."""
+    rng = np.random.default_rng(0)
+    assert bootstrap_interval([size] * 9, rng) == Interval(size, size, size, 9)
+    rounded = size * (1 + 1e-15 * rng.integers(-9, 10, 9))
+    found = bootstrap_interval(rounded, rng)
+    assert found.low == found.value == found.high == pytest.approx(size, rel=1e-12)
+    for values in ([size] * 8 + [size * (1 + 1e-9)], size * (1 + 1e-6 * rng.random(9))):
+        found = bootstrap_interval(values, rng)
+        assert found.low < found.value < found.high
+
+
+def test_percentiles_of_resamples():
+    values = np.r_[49.0, np.arange(101.0)]  # the estimate, then its resamples
+    assert percentile_interval(values, 7) == Interval(49, 2.5, 97.5, 7)
+    assert percentile_interval(values, 7, "nearest") == Interval(49, 2, 98, 7)
+    low, high = percentile_ends(np.stack([values, -values], axis=1))
+    assert (low.tolist(), high.tolist()) == ([2.5, -97.5], [97.5, -2.5])
+
+
+def test_an_end_that_is_the_estimate_but_for_rounding_is_the_estimate():
+    values = np.r_[0.3, [0.1 + 0.2] * 100]
+    assert values[0] != values[1]
+    assert percentile_interval(values, 5) == Interval(0.3, 0.3, 0.3, 5)
+    half = np.r_[0.3, [0.1 + 0.2] * 50, [0.4] * 50]  # most resamples agree, the others lie above
+    assert percentile_interval(half, 5) == Interval(0.3, 0.3, 0.4, 5)
+
+
+def test_the_first_of_those_that_tie_for_the_lowest():
+    curves = [[0.3, 0.1 + 0.2, 0.3, 1], [0.1 + 0.2, 0.3, 0.3, 0], [2, 0.1 + 0.2, 0.3, 1]]
+    assert first_lowest(curves, 1e-9).tolist() == [0, 3, 1]
+    assert first_lowest(curves[2], 0) == 2
 
 
 @pytest.mark.parametrize(

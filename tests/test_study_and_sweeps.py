@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from one_step_trap import data
-from one_step_trap.book import sweeps
+from one_step_trap.book import studies, sweeps
+from one_step_trap.book.machine import in_words
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
@@ -26,9 +27,9 @@ STUDY = Study("Squares", 3, rows_of, {"seed": 0, "gammas": [0.9, 0.99]}, COLUMNS
 
 
 @pytest.fixture
-def studies(monkeypatch, tmp_path):
+def catalogue(monkeypatch, tmp_path):
     """A catalogue of studies with one in it, and an empty working folder."""
-    monkeypatch.setattr(sweeps, "STUDIES", {NAME: f"{__name__}:STUDY"})
+    monkeypatch.setattr(studies, "STUDIES", {NAME: f"{__name__}:STUDY"})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -36,24 +37,26 @@ def studies(monkeypatch, tmp_path):
 def run_all(order=(0, 1, 2)):
     files = [f"_build/sweeps/{NAME}/{part}.csv" for part in range(3)]
     for part in order:
-        result = CliRunner().invoke(sweeps.app, ["part", NAME, str(part), files[part]])
+        spent = files[part].replace(".csv", ".json")
+        result = CliRunner().invoke(sweeps.app, ["part", NAME, str(part), files[part], spent])
         assert result.exit_code == 0, result.output
     result = CliRunner().invoke(sweeps.app, ["table", NAME, *files])
     assert result.exit_code == 0, result.output
 
 
-def test_a_study_becomes_a_table_with_provenance(studies):
+def test_a_study_becomes_a_table_with_provenance(catalogue):
     run_all()
-    frame = data.load(NAME, studies / "data")
+    frame = data.load(NAME, catalogue / "data")
     expected = pd.concat([rows_of(part) for part in range(3)], ignore_index=True)
     pd.testing.assert_frame_equal(frame, expected, check_exact=True)  # not one bit is lost on the way
-    entry = data.entry(NAME, studies / "data")
+    entry = data.entry(NAME, catalogue / "data")
     assert entry["title"] == "Squares"
-    assert entry["bytes"] == (studies / "data" / f"{NAME}.csv").stat().st_size
+    assert entry["bytes"] == (catalogue / "data" / f"{NAME}.csv").stat().st_size
     provenance = entry["provenance"]
     assert provenance["settings"] == {"seed": 0, "gammas": [0.9, 0.99]}
     assert provenance["versions"]["numpy"] == np.__version__
-    assert {"machine", "date", "cpu_seconds"} <= provenance.keys()
+    assert {"date", "cpu_seconds"} <= provenance.keys()
+    assert provenance["machine"] == in_words()
     types = {field["name"]: (field["type"], field["description"]) for field in entry["schema"]["fields"]}
     assert types["part"] == ("integer", "part of the study")
     assert types["x"][0] == "number"
@@ -61,38 +64,38 @@ def test_a_study_becomes_a_table_with_provenance(studies):
     assert types["odd"][0] == "boolean"
 
 
-def test_the_table_does_not_depend_on_the_order_of_the_jobs(studies):
+def test_the_table_does_not_depend_on_the_order_of_the_jobs(catalogue):
     run_all()
-    first = (studies / "data" / f"{NAME}.csv").read_bytes()
+    first = (catalogue / "data" / f"{NAME}.csv").read_bytes()
     run_all(order=(2, 0, 1))
-    assert (studies / "data" / f"{NAME}.csv").read_bytes() == first
+    assert (catalogue / "data" / f"{NAME}.csv").read_bytes() == first
 
 
-def test_frictionless_agrees_and_notices_an_altered_file(studies):
+def test_frictionless_agrees_and_notices_an_altered_file(catalogue):
     run_all()
-    assert sweeps.validate(studies / "data") == []
-    path = studies / "data" / f"{NAME}.csv"
+    assert sweeps.validate(catalogue / "data") == []
+    path = catalogue / "data" / f"{NAME}.csv"
     path.write_text(path.read_text().replace("True", "False"))
-    (problem,) = [text for text in sweeps.validate(studies / "data") if "hash" in text]
+    (problem,) = [text for text in sweeps.validate(catalogue / "data") if "hash" in text]
     assert problem.startswith("90-alpha-squares: ")
 
 
-def test_a_new_table_leaves_the_others_alone(studies):
+def test_a_new_table_leaves_the_others_alone(catalogue):
     run_all()
     other = dataclasses.replace(STUDY, title="Other")
-    sweeps.store(studies / "data", "02-discounting/other", rows_of(9), other, 1.0)
-    package = json.loads((studies / "data/datapackage.json").read_text())
+    sweeps.store(catalogue / "data", "02-discounting/other", rows_of(9), other, 1.0, ["here"])
+    package = json.loads((catalogue / "data/datapackage.json").read_text())
     assert [r["path"] for r in package["resources"]] == ["02-discounting/other.csv", f"{NAME}.csv"]
-    assert len(data.load(NAME, studies / "data")) == 6
-    sweeps.store(
-        studies / "data", "02-discounting/other", rows_of(8), other, 1.0
-    )  # replaced, not listed twice
-    package = json.loads((studies / "data/datapackage.json").read_text())
-    assert len(package["resources"]) == 2
-    assert data.load("02-discounting/other", studies / "data")["part"].tolist() == [8, 8]
+    assert len(data.load(NAME, catalogue / "data")) == 6
+    places = ["there", "here", "there"]
+    sweeps.store(catalogue / "data", "02-discounting/other", rows_of(8), other, 1.0, places)
+    package = json.loads((catalogue / "data/datapackage.json").read_text())
+    assert len(package["resources"]) == 2  # replaced, not listed twice
+    assert package["resources"][0]["provenance"]["machine"] == "here and there"
+    assert data.load("02-discounting/other", catalogue / "data")["part"].tolist() == [8, 8]
 
 
-def test_a_table_and_its_entry_cannot_disagree_silently(studies, monkeypatch):
+def test_a_table_and_its_entry_cannot_disagree_silently(catalogue, monkeypatch):
     """A kill between the two writes: loading says so."""
     run_all()
 
@@ -103,42 +106,42 @@ def test_a_table_and_its_entry_cannot_disagree_silently(studies, monkeypatch):
 
     monkeypatch.setattr(sweeps, "write_atomically", killed_before_the_package)
     with pytest.raises(KeyboardInterrupt):
-        sweeps.store(studies / "data", NAME, rows_of(7), STUDY, 1.0)
+        sweeps.store(catalogue / "data", NAME, rows_of(7), STUDY, 1.0, ["here"])
     with pytest.raises(BookError, match="not the one that its provenance describes"):
-        data.load(NAME, studies / "data")
+        data.load(NAME, catalogue / "data")
 
 
 @pytest.mark.parametrize("columns", [{"part": "x"}, {**COLUMNS, "more": "not in the table"}])
-def test_the_data_dictionary_is_complete(studies, columns):
+def test_the_data_dictionary_is_complete(catalogue, columns):
     study = dataclasses.replace(STUDY, columns=columns)
     with pytest.raises(BookError, match=rf"{NAME}\.csv: the data dictionary must name the columns"):
-        sweeps.store(studies / "data", NAME, rows_of(0), study, 1.0)
-    assert not (studies / "data").exists()
+        sweeps.store(catalogue / "data", NAME, rows_of(0), study, 1.0, ["here"])
+    assert not (catalogue / "data").exists()
 
 
 def test_an_unknown_study():
     with pytest.raises(BookError, match=r"there is no study 'x'; there are: "):
-        sweeps.find("x")
+        studies.find("x")
 
 
-@pytest.mark.parametrize("name", sorted(sweeps.STUDIES))
+@pytest.mark.parametrize("name", sorted(studies.STUDIES))
 def test_the_studies_of_the_book(root, name):
-    study = sweeps.find(name)
-    assert sweeps.parts(name) == study.parts >= 1
+    study = studies.find(name)
+    assert studies.parts(name) == study.parts >= 1
     assert json.loads(json.dumps(sweeps.plain(study.settings), allow_nan=False)) == sweeps.plain(
         study.settings
     )
-    assert root / "requirements.txt" in sweeps.sources(root, name)
-    module = sweeps.STUDIES[name].split(":")[0].replace(".", "/")
-    assert root / "src" / f"{module}.py" in sweeps.sources(root, name)
+    assert root / "requirements.txt" in studies.sources(root, name)
+    module = studies.STUDIES[name].split(":")[0].replace(".", "/")
+    assert root / "src" / f"{module}.py" in studies.sources(root, name)
     chapter = name.split("/")[0]
     assert (root / "chapters" / f"{chapter}.ipynb").exists()
 
 
-@pytest.mark.parametrize("name", sorted(sweeps.STUDIES))
+@pytest.mark.parametrize("name", sorted(studies.STUDIES))
 def test_the_stored_tables_of_the_book(root, name):
     """Whole, unaltered, and with the settings and columns that the study has today."""
-    study, entry = sweeps.find(name), data.entry(name)
+    study, entry = studies.find(name), data.entry(name)
     table = (root / "data" / entry["path"]).read_bytes()
     assert entry["hash"] == "sha256:" + hashlib.sha256(table).hexdigest()
     assert entry["provenance"]["settings"] == sweeps.plain(study.settings), (
@@ -164,6 +167,6 @@ def test_settings_as_json_holds_them():
 def test_every_stored_table_belongs_to_a_study_and_is_valid(root):
     folder = root / "data"
     listed = [r["path"] for r in json.loads((folder / "datapackage.json").read_text())["resources"]]
-    assert sorted(listed) == sorted(f"{name}.csv" for name in sweeps.STUDIES)
+    assert sorted(listed) == sorted(f"{name}.csv" for name in studies.STUDIES)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.csv")) == sorted(listed)
     assert sweeps.validate(folder) == []

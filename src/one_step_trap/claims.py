@@ -53,6 +53,8 @@ class Claim(BaseModel):
     condition: str = ""
     rule: str = Field(min_length=10)
     figure: str = ""
+    ends: str = "95% interval"
+    """What ``low`` and ``high`` are the ends of."""
 
     @model_validator(mode="after")
     def _condition_is_said(self) -> Claim:

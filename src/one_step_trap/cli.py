@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
 from one_step_trap import claims as ledger
 from one_step_trap.discounting import weights
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count
+from one_step_trap.validate import check_count, check_gamma
 
 app = typer.Typer(
     add_completion=False,
@@ -54,11 +56,13 @@ def discount(
     if gamma is not None:
         if weight is not None:
             raise BookError("--weight goes with --reach; with --gamma, ask with --steps")
-        show(weights.describe(gamma, [check_count(step, "--steps") for step in steps or []]), as_json)
+        distances = [check_count(step, "--steps") for step in steps or []]
+        show(weights.describe(check_gamma(gamma, name="--gamma"), distances), as_json)
     elif reach is not None:
         if steps:
             raise BookError("--steps goes with --gamma; with --reach, the distance is the number given there")
-        show(weights.reach(check_count(reach, "--reach"), 0.5 if weight is None else weight), as_json)
+        distance, left = check_count(reach, "--reach"), 0.5 if weight is None else weight
+        show(weights.reach(distance, left, names=("--reach", "--weight")), as_json)
 
 
 @app.command()
@@ -172,7 +176,7 @@ def claims(
 ) -> None:
     """Print the ledger: every claim with its number, interval and verdict."""
     rows = ledger.read_ledger(file)
-    print(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else "\n\n".join(map(claim_text, rows)))
+    print(json.dumps(rows, indent=1) if as_json else "\n\n".join(map(claim_text, rows)))
 
 
 def claim_text(row: dict[str, Any]) -> str:
@@ -182,15 +186,47 @@ def claim_text(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the command line; input that cannot be right is one line on stderr and exit status 2."""
+    """Run the command line: input that cannot be right is one line on stderr and exit status 2, lost output exit status 1."""
+    _prepare_output()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where it can still be told if it fails
     except BookError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except BrokenPipeError:  # the reader of our output stopped early (| head)
-        sys.stderr.close()
-        raise SystemExit(1) from None
+        _stop(str(error), 2)
+    except OSError as error:
+        if error.filename is not None:  # then it is about that file, and a mistake of ours
+            raise
+        _forget(sys.stdout)
+        if isinstance(error, BrokenPipeError):  # its reader stopped early (| head), which is no error
+            raise SystemExit(1) from None
+        _stop(f"the output cannot be written: {error.strerror or error}", 1)
+
+
+def _prepare_output() -> None:
+    """Let a terminal show a question mark where it lacks a character, and bear that stdout or stderr is closed."""
+    if sys.stderr is None:  # print would take stdout instead
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        _stop("the output cannot be written: it is closed", 1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _stop(line: str, status: int) -> NoReturn:
+    """End with one line on stderr, where it can be written, and an exit status."""
+    try:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        _forget(sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _forget(output: TextIO) -> None:
+    """Let what was printed and not written go nowhere: Python would try once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from one_step_trap.errors import BookError
+from one_step_trap.stats import ROUNDING
 
 
 def root() -> Path:
@@ -76,7 +77,7 @@ def check_slice(
     """Raise a ``BookError`` unless every recomputed row is in the stored table with the same values.
 
     ``keys`` are the columns that tell rows apart. Numbers may differ by ``rtol`` (relative), which leaves room for another
-    processor's rounding and for nothing else.
+    processor's or Python's rounding and for nothing else; a number near 0, by the rounding of the column's largest.
     """
     found = recomputed.merge(
         stored, on=list(keys), how="left", suffixes=("", " stored"), indicator=True, validate="1:1"
@@ -90,7 +91,7 @@ def check_slice(
         new, old = found[column], found[f"{column} stored"]
         numeric = new.dtype.kind == "f" or old.dtype.kind == "f"
         same = (
-            np.isclose(new.astype(float), old.astype(float), rtol=rtol, atol=0, equal_nan=True)
+            np.isclose(new, old, rtol=rtol, atol=ROUNDING * _size(stored[column]), equal_nan=True)
             if numeric
             else new == old
         )
@@ -100,6 +101,12 @@ def check_slice(
                 f"the stored table differs from what this machine computes: {column} of {_describe(row, keys)} is "
                 f"{row[column]}, stored {row[f'{column} stored']}; compute the table anew with `make sweep`"
             )
+
+
+def _size(column: pd.Series) -> float:
+    """Return the largest finite number of a column in size."""
+    numbers = column.to_numpy(float)
+    return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
 
 
 def _describe(row: pd.Series, keys: Sequence[str]) -> str:

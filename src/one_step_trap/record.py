@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from one_step_trap.claims import CLAIM_MIME, Claim, Verdict, parse
 from one_step_trap.errors import BookError
 from one_step_trap.figures import source_of, to_svg
-from one_step_trap.stats import Interval, readable
+from one_step_trap.stats import ROUNDING, Interval, readable
 from one_step_trap.validate import check_real
 
 HIDDEN = "application/papermill.record/"
@@ -68,11 +68,12 @@ def number(name: str, value: Any, spec: str = "") -> str:
 
 
 def formatted(value: Any, spec: str) -> str:
-    """Return a number as prose wants it: 6.57e-3 and not 6.57e-03."""
+    """Return a number as prose wants it: 6.57e-3 and not 6.57e-03, and 0.00 without a sign that a last bit may decide."""
     if math.isnan(value):
         raise BookError("NaN is no number for the prose: something went wrong before it was recorded")
     whole = spec.endswith("d")
     text = format(int(value) if whole else float(value), spec) if spec else readable(float(value))
+    text = text if re.search("[1-9]", text) else text.replace("-", "")
     return re.sub(r"e([+-])0*(\d)", lambda m: f"e{m[1].replace('+', '')}{m[2]}", text)
 
 
@@ -132,31 +133,35 @@ def claim(
     rule: str,
     condition: str = "",
     figure: str = "",
+    ends: str = "95% interval",
 ) -> Claim:
     """Record the verdict on one row of the ledger.
 
     ``measured`` is the number with its interval and n; ``unit`` says what the number is; ``rule`` is the sentence that was
     fixed before looking; ``condition`` is required for "holds when" (dropped with any other verdict) and reads on after
-    "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure.
+    "holds": "where ...", "for ...", "when ...". ``figure`` is the label of the figure. ``ends``: what low and high are, where
+    they are no 95% interval.
     Its value and verdict can be quoted in prose by the names ``<id>.value``, ``<id>.interval`` and ``<id>.verdict``.
     """
     value, low, high, n = Interval(*measured)
     for label, end in (("value", value), ("low", low), ("high", high)):
         check_real(end, f"{label} of claim {id}")
-    if not (low <= value <= high or math.isclose(low, value) or math.isclose(value, high)):
+    slack = ROUNDING * max(1.0, abs(low), abs(value), abs(high))
+    if not low - slack <= value <= high + slack:
         raise BookError(f"claim {id}: the value {value:g} lies outside its interval [{low:g}, {high:g}]")
     row = parse(
         {
             "id": id,
             "value": float(value),
-            "low": float(low),
-            "high": float(high),
+            "low": min(float(low), float(value)),  # rounding may put the value outside by its last bits
+            "high": max(float(high), float(value)),
             "unit": unit,
             "n": int(n),
             "verdict": verdict,
             "condition": condition if verdict == "holds when" else "",
             "rule": rule,
             "figure": figure,
+            "ends": ends,
         }
     )
     emit(

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from one_step_trap.errors import BookError
 from one_step_trap.validate import check_count, check_finite, check_real, check_rng
+
+ROUNDING = 1e-12
+"""Relative to their size, numbers closer than this are equal: processors round sums of thousands of terms within it."""
 
 
 def readable(value: float) -> str:
@@ -43,6 +46,39 @@ def check_confidence(confidence: float) -> float:
     return level
 
 
+def percentile_ends(
+    values: NDArray[np.float64], method: Any = "linear"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends (...) of 95% percentile intervals from ``values`` (1 + resamples, ...), the estimate first.
+
+    An end that differs from the estimate by rounding alone is the estimate, so that what does not vary has no width on
+    any processor.
+    """
+    estimate, slack = values[0], ROUNDING * np.abs(values).max(axis=0)
+    low, high = (
+        np.where(np.abs(end - estimate) <= slack, estimate, end)
+        for end in np.quantile(values[1:], [0.025, 0.975], axis=0, method=method)
+    )
+    return low, high
+
+
+def percentile_interval(values: NDArray[np.float64], n: int, method: Any = "linear") -> Interval:
+    """Return the first of ``values`` (1 + resamples,) with the ends of :func:`percentile_ends`."""
+    low, high = percentile_ends(values, method)
+    return Interval(float(values[0]), float(low), float(high), n)
+
+
+def percentile_intervals(values: NDArray[np.float64], n: int, method: Any = "linear") -> tuple[Interval, ...]:
+    """Return the :func:`percentile_interval` of each column of ``values`` (1 + resamples, columns)."""
+    return tuple(percentile_interval(column, n, method) for column in values.T)
+
+
+def first_lowest(values: ArrayLike, slack: float) -> NDArray[np.intp]:
+    """Return the place along the last axis of the lowest value, the first of those that tie within ``slack``."""
+    curves = np.asarray(values)
+    return np.asarray((curves <= curves.min(axis=-1, keepdims=True) + slack).argmax(axis=-1))
+
+
 def bootstrap_interval(
     values: ArrayLike,
     rng: np.random.Generator,
@@ -66,7 +102,7 @@ def bootstrap_interval(
             f"an interval needs a vector of at least 2 independent values, got shape {sample.shape}"
         )
     value = float(statistic(sample, axis=0))
-    if np.ptp(sample) == 0:  # nothing varies: SciPy would warn of a degenerate distribution
+    if np.ptp(sample) <= ROUNDING * np.abs(sample).max():  # nothing varies: SciPy might warn of that
         return Interval(value, value, value, len(sample))
     result = stats.bootstrap(
         (sample,), statistic, n_resamples=resamples, confidence_level=confidence, method="percentile", rng=rng

@@ -22,6 +22,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, not too long for a terminal."""
+    text = (str(error).strip() or "no reason given").splitlines()[0]
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def check_real(value: Any, name: str) -> float:
     """Return ``value`` as a finite float; strings, booleans, NaN and infinities are errors."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
@@ -42,7 +48,8 @@ def check_gamma(gamma: Any, *, episodic: bool = False, name: str = "gamma") -> f
         raise BookError(f"{name} must lie in [0, 1], got {number:g}")
     if number == 1 and not episodic:
         raise BookError(
-            f"{name} = 1 is defined only where episodes end: the sum of rewards need not converge; use {name} < 1"
+            f"{name} = 1 is defined only where episodes end: the sum of rewards need not converge; use {name} < 1 "
+            "(above 1 - 1.1e-16, floats are 1)"
         )
     return number
 
@@ -73,16 +80,25 @@ def check_count(value: Any, name: str, *, minimum: int = 1) -> int:
     return int(value)
 
 
-def check_finite(array: ArrayLike, name: str) -> FloatArray:
-    """Return the array as float64; a NaN or an infinity in it is an error."""
+def check_numbers(array: ArrayLike, name: str) -> FloatArray:
+    """Return the array as float64; what holds something other than real numbers is an error."""
     try:
         if np.iscomplexobj(array):  # NumPy would drop the imaginary part with a warning
             raise BookError(f"{name} must be an array of real numbers, got complex ones")
-        result = np.asarray(array, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BookError):
-            raise
-        raise BookError(f"{name} must be an array of numbers: {error}") from None
+        return np.asarray(array, dtype=np.float64)
+    except BookError:
+        raise
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # the last: a tensor of torch that needs its gradient
+        raise BookError(f"{name} must be an array of numbers: {first_line(error)}") from None
+
+
+def check_finite(array: ArrayLike, name: str) -> FloatArray:
+    """Return the array as float64; a NaN or an infinity in it is an error."""
+    result = check_numbers(array, name)
     if not np.isfinite(result).all():
         raise BookError(f"{name} holds NaN or infinite values")
     return result

@@ -164,8 +164,10 @@ def test_exercises_hide_their_solutions(built_book):
 
 def test_the_ledger_page_has_every_recorded_claim(built_book):
     rows = json.loads((built_book.parents[1] / "claims.json").read_text())
-    ids = [tag["id"] for tag in soup(built_book / "chapters/ledger.html").select(".ost-claim")]
-    assert ids == [f"claim-{row['id']}" for row in rows]
+    cards = soup(built_book / "chapters/ledger.html").select(".ost-claim")
+    assert [card["id"] for card in cards] == [f"claim-{row['id']}" for row in rows]
+    for card, row in zip(cards, rows, strict=True):  # a range over cells is not called an interval
+        assert row["low"] == row["high"] or f", {row['ends']} [" in card.get_text(), row["id"]
 
 
 def test_claims_json(built_book):
@@ -204,6 +206,9 @@ def test_the_status_page_has_each_chapter(built_book):
     assert stamp["commit"] in text
     for name, version in stamp["versions"].items():
         assert re.search(rf"{re.escape(name)}\s+{re.escape(version)}", text)
+    assert f"on {stamp['machine']['processor']} ({stamp['machine']['architecture']}, " in text
+    for library, used in stamp["machine"]["instruction_sets"].items():
+        assert f"{library} {used}" in text
 
 
 def test_the_search_index_is_there(built_book):

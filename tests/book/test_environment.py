@@ -38,8 +38,8 @@ def listed() -> dict[str, str]:
 
 def pinned() -> dict[str, str]:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in pins}
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in pins}
 
 
 def test_python_is_311_and_torch_is_conda_forges_without_cuda():

@@ -1,4 +1,7 @@
-"""Every chapter executed by papermill, with parameters that make it quick, and what it recorded."""
+"""Every chapter executed by papermill, with parameters that make it quick, and what it recorded.
+
+A chapter is run four times (``RUNS``), each once in a test run; all tests read the same outputs.
+"""
 
 import json
 import math
@@ -6,14 +9,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import papermill
 import pytest
+from instruction_sets import INSTRUCTION_SETS
 from papermill.exceptions import PapermillExecutionError
 
 from one_step_trap.book.execute import ENVIRONMENT, execute
 from one_step_trap.claims import catalogue, recorded_in
+from one_step_trap.errors import BookError
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.book
@@ -26,7 +32,7 @@ QUICK: dict[str, dict[str, object]] = {
         **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
     },
     "03-sampling-divergence": {"languages": 5, "sequences": 2},
-    "04-muzero-unrolling": {"env_steps": 1_000},
+    "04-muzero-unrolling": {"env_steps": 1_000, "live": 0.1, "worlds": 30},
 }
 
 # Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
@@ -208,51 +214,95 @@ class Executed:
         return "".join(found).strip("'")  # a text is stored as Python writes it, in quotes
 
 
+def by_the_pipeline(chapter: str, output: Path, parameters: dict) -> None:
+    execute(ROOT / "chapters" / f"{chapter}.ipynb", output, parameters=parameters, progress=False)
+
+
+def by_hand(chapter: str, output: Path, parameters: dict, environment: dict[str, str] | None = None) -> None:
+    """Run the README's command in the folder of the book, another working folder than the pipeline's."""
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        f"chapters/{chapter}.ipynb",
+        str(output),
+        "--no-progress-bar",
+    ]
+    run = subprocess.run(
+        [*command, "-y", json.dumps(parameters)],
+        cwd=ROOT,
+        env={**os.environ, **ENVIRONMENT, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def on_another_processor(name: str) -> Callable[..., None]:
+    """Run by hand as on an older processor; where none can be asked for, as on this one."""
+    return lambda *args: by_hand(*args, environment=INSTRUCTION_SETS.get(name))
+
+
+# The runs of a chapter: how, and with which parameters beside the quick ones.
+RUNS: dict[str, tuple[Callable[..., None], dict[str, dict[str, object]]]] = {
+    "here": (by_the_pipeline, {}),
+    "again": (by_hand, {}),
+    "nehalem": (on_another_processor("nehalem"), {}),
+    "other settings on haswell": (on_another_processor("haswell"), OTHER),
+}
+
+
 @pytest.fixture(scope="module")
-def run_quickly(tmp_path_factory):
-    """Return the executed chapter; each is run once, with its quick parameters."""
+def ran(tmp_path_factory):
+    """``ran(chapter, name)``: the executed chapter; each is run once."""
     done = {}
 
-    def run(chapter: str) -> Executed:
-        if chapter not in done:
+    def get(chapter: str, name: str = "here") -> Executed:
+        if (chapter, name) not in done:
+            how, more = RUNS[name]
             output = tmp_path_factory.mktemp(chapter) / f"{chapter}.ipynb"
-            parameters = QUICK.get(chapter, {})
-            execute(ROOT / "chapters" / f"{chapter}.ipynb", output, parameters=parameters, progress=False)
-            done[chapter] = Executed(output)
-        return done[chapter]
+            how(chapter, output, {**QUICK.get(chapter, {}), **more.get(chapter, {})})
+            done[chapter, name] = Executed(output)
+        return done[chapter, name]
 
-    return run
+    return get
 
 
-def test_recorded_values(chapter, run_quickly):
-    claims = run_quickly(chapter).claims
+quick_runs = pytest.mark.parametrize("name", ["here", "nehalem"])
+
+
+@quick_runs
+def test_recorded_values(chapter, ran, name):
+    claims = ran(chapter, name).claims
     assert EXPECTED[chapter], "say which values this chapter must record"
     assert {id: claims[id].value for id in EXPECTED[chapter]} == EXPECTED[chapter]
 
 
-def test_verdicts(chapter, run_quickly):
-    claims = run_quickly(chapter).claims
+@quick_runs
+def test_verdicts(chapter, ran, name):
+    claims = ran(chapter, name).claims
     assert {id: claim.verdict for id, claim in claims.items()} == VERDICTS[chapter]
 
 
-def test_texts_for_the_prose(chapter, run_quickly):
-    executed = run_quickly(chapter)
+def test_texts_for_the_prose(chapter, ran):
+    executed = ran(chapter)
     assert {name: executed.text(name) for name in TEXTS.get(chapter, {})} == TEXTS.get(chapter, {})
 
 
-def test_every_claim_of_the_chapter_is_recorded_once(chapter, run_quickly):
-    executed = run_quickly(chapter)
+def test_every_claim_of_the_chapter_is_recorded_once(chapter, ran):
+    executed = ran(chapter)
     owed = sorted(entry.id for entry in catalogue() if entry.chapter == chapter)
     assert sorted(claim.id for claim in recorded_in(executed.content)) == owed
 
 
-def test_no_name_is_recorded_twice(chapter, run_quickly):
-    names = run_quickly(chapter).names
+def test_no_name_is_recorded_twice(chapter, ran):
+    names = ran(chapter).names
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
-def test_everything_that_the_prose_shows_is_recorded(chapter, run_quickly):
-    executed = run_quickly(chapter)
+def test_everything_that_the_prose_shows_is_recorded(chapter, ran):
+    executed = ran(chapter)
     prose = "\n".join("".join(c["source"]) for c in executed.content["cells"] if c["cell_type"] == "markdown")
     shown = set(re.findall(r"\{eval\}`val\[\"([^`]+)\"\]`", prose))
     shown |= set(re.findall(r"\{figure\}\s*\n:name: fig-(\S+)$", prose, flags=re.M))
@@ -262,55 +312,62 @@ def test_everything_that_the_prose_shows_is_recorded(chapter, run_quickly):
     assert sorted(shown - set(executed.recorded)) == []
 
 
-def test_figures_that_claims_point_to_exist(chapter, run_quickly):
-    executed = run_quickly(chapter)
+def test_figures_that_claims_point_to_exist(chapter, ran):
+    executed = ran(chapter)
     prose = "\n".join("".join(c["source"]) for c in executed.content["cells"] if c["cell_type"] == "markdown")
     labels = set(re.findall(r"^:name:\s*(\S+)$", prose, flags=re.M))
     for claim in executed.claims.values():
         assert not claim.figure or claim.figure in labels, f"{claim.id} points to {claim.figure}"
 
 
-def test_no_warning_and_no_stray_output_reaches_the_reader(chapter, run_quickly):
-    code = [cell for cell in run_quickly(chapter).content["cells"] if cell["cell_type"] == "code"]
+def test_no_warning_and_no_stray_output_reaches_the_reader(chapter, ran):
+    code = [cell for cell in ran(chapter).content["cells"] if cell["cell_type"] == "code"]
     for out in (out for cell in code for out in cell["outputs"] if out["output_type"] == "stream"):
         assert out["name"] != "stderr", "".join(out["text"])[:500]
 
 
-def papermill_by_hand(chapter, output, parameters):
-    """Run the README's command in the folder of the book."""
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        f"chapters/{chapter}.ipynb",
-        str(output),
-        "--no-progress-bar",
-    ]
-    command += ["-y", json.dumps(parameters)]
-    environment = {**os.environ, **ENVIRONMENT}
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return Executed(output)
-
-
-def test_the_same_seed_gives_the_same_numbers_bit_for_bit(chapter, run_quickly, tmp_path):
-    """Here by papermill from the command line, in another working folder than the pipeline's."""
-    again = papermill_by_hand(chapter, tmp_path / "again.ipynb", QUICK.get(chapter, {}))
-    first = run_quickly(chapter)
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit(chapter, ran):
+    """On one machine, however the chapter is run."""
+    first, again = ran(chapter), ran(chapter, "again")
     assert again.names == first.names
     differing = [name for name in first.recorded if again.recorded[name] != first.recorded[name]]
     assert differing == []
 
 
-def test_a_reader_may_choose_other_settings(chapter, run_quickly, tmp_path):
-    other = papermill_by_hand(chapter, tmp_path / "other.ipynb", {**QUICK.get(chapter, {}), **OTHER[chapter]})
-    first = run_quickly(chapter)
+def test_a_reader_may_choose_other_settings(chapter, ran):
+    first, other = ran(chapter), ran(chapter, "other settings on haswell")
     assert other.claims.keys() == first.claims.keys()
     assert other.names == first.names
 
 
+def code_up_to_the_check(notebook: str) -> tuple[list[str], list[str]]:
+    """The code cells before the parameters with them, and those from there to the cell that checks them."""
+    cells = json.loads((ROOT / "chapters" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in code]
+    (given,) = [i for i, c in enumerate(code) if "parameters" in c["metadata"].get("tags", [])]
+    checked = next(i for i, source in enumerate(sources) if ".from_notebook(globals())" in source)
+    return sources[: given + 1], sources[given + 1 : checked + 1]
+
+
 @pytest.mark.parametrize(("notebook", "parameters", "message"), WRONG, ids=lambda value: str(value)[:24])
-def test_parameters_that_cannot_be_right_are_one_clear_error(notebook, parameters, message, tmp_path):
+def test_parameters_that_cannot_be_right_are_refused(notebook, parameters, message):
+    """The cells run here as a kernel would run them, with the parameters where papermill puts them."""
+    before, after = code_up_to_the_check(notebook)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec("\n".join(before), namespace)
+    namespace |= parameters
+    with pytest.raises(BookError) as caught:
+        exec("\n".join(after), namespace)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+ONE_EACH = {wrong[0]: wrong for wrong in reversed(WRONG)}.values()
+
+
+@pytest.mark.parametrize(("notebook", "parameters", "message"), ONE_EACH, ids=str)
+def test_a_wrong_parameter_stops_the_chapter_with_one_clear_error(notebook, parameters, message, tmp_path):
     """However the notebook is run; here by papermill itself, which would go on with an unknown name."""
     with pytest.raises(PapermillExecutionError) as caught:
         papermill.execute_notebook(
@@ -324,13 +381,5 @@ def test_parameters_that_cannot_be_right_are_one_clear_error(notebook, parameter
     error = caught.value
     assert error.ename == "BookError"
     assert error.evalue.startswith(message)
-    assert "\n" not in error.evalue
     assert error.traceback == [f"BookError: {error.evalue}"]  # no stack
-    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
-    assert not [
-        out
-        for c in cells
-        if c["cell_type"] == "code"
-        for out in c["outputs"]
-        if "scrapbook" in out.get("metadata", {})
-    ]
+    assert Executed(tmp_path / "out.ipynb").names == []

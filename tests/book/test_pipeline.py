@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import venv
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +23,14 @@ SLOW = "import time\nopen('started', 'w').close()\ntime.sleep(300)"
 
 
 class Book:
-    """A small book in a folder of its own, with a copy of the library."""
+    """A small book in a folder of its own, with a copy of the library and an environment that shows the packages here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        venv.create(folder / ".venv", symlinks=True)
+        self.python = folder / ".venv/bin/python"
+        (packages,) = (folder / ".venv/lib").glob("python3*/site-packages")
+        (packages / "here.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
         hidden = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / "src", folder / "src", ignore=hidden)
         shutil.copytree(ROOT / "chapters/_static", folder / "chapters/_static")
@@ -49,9 +54,9 @@ class Book:
         parameters = code("seed: int = 0  # seed", tags=["parameters"])
         notebook(self.folder / f"chapters/{name}.ipynb", markdown(f"# {name}"), parameters, *cells)
 
-    def start(self, **options) -> subprocess.Popen:
-        """Start ``make book`` here (make itself would only set up an environment first)."""
-        command = [sys.executable, "-m", "one_step_trap.book.build", "book"]
+    def start(self, *target: str, **options) -> subprocess.Popen:
+        """Start ``make book``, or another target (make itself would only set up an environment first)."""
+        command = [self.python, "-m", "one_step_trap.book.build", *(target or ["book"])]
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src")}
         return subprocess.Popen(
             command,
@@ -63,8 +68,8 @@ class Book:
             **options,
         )
 
-    def build(self) -> tuple[int, str]:
-        process = self.start()
+    def build(self, *target: str) -> tuple[int, str]:
+        process = self.start(*target)
         out, err = process.communicate(timeout=300)
         return process.returncode, out + err
 
@@ -77,7 +82,7 @@ class Book:
         """Run the pipeline up to the ledger, which is all but the site."""
         target = "import sys; from one_step_trap.book.build import snakemake; sys.exit(snakemake(['_build/claims.json']))"
         environment = {**os.environ, "PYTHONPATH": str(self.folder / "src")}
-        subprocess.run([sys.executable, "-c", target], cwd=self.folder, env=environment, check=True)
+        subprocess.run([self.python, "-c", target], cwd=self.folder, env=environment, check=True)
 
     def made(self) -> dict[str, int]:
         """When each chapter was executed and the site was made."""
@@ -99,10 +104,32 @@ class Book:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory) -> Book:
-    small = Book(tmp_path_factory.mktemp("book"))
+    small = Book(tmp_path_factory.mktemp("it's a $mall book & more"))
     output = small.must_build()
     assert f"Start page: {small.folder}/_build/html/index.html" in output
     return small
+
+
+TINY = """
+import pandas as pd
+from one_step_trap.study import Study
+
+STUDY = Study("Tiny", 2, lambda part: pd.DataFrame({"part": [part]}), {}, {"part": "part of the study"})
+"""
+
+
+def test_a_study_is_run_in_parts_and_stored(book):
+    library = book.folder / "src/one_step_trap"
+    (library / "tiny.py").write_text(TINY)
+    before = (library / "book/studies.py").read_text()
+    added = 'STUDIES = {\n    "90-alpha/tiny": "one_step_trap.tiny:STUDY",'
+    (library / "book/studies.py").write_text(before.replace("STUDIES = {", added))
+    status, output = book.build("sweep", "90-alpha/tiny")
+    assert status == 0, output
+    assert (book.folder / "data/90-alpha/tiny.csv").read_text() == "part\n0\n1\n"
+    shutil.rmtree(book.folder / "data")
+    (library / "tiny.py").unlink()
+    (library / "book/studies.py").write_text(before)
 
 
 def append(path: Path, text: str):

@@ -87,7 +87,7 @@ def test_what_is_no_id_is_one_clear_error(env_id):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_removed_environment_is_an_error_of_one_line():
-    with pytest.raises(BookError, match="Hopper-v2 cannot be made here") as error:
+    with pytest.raises(BookError, match="Hopper-v2 cannot be made") as error:
         ep.play_random("Hopper-v2", 1, 0)
     assert "\n" not in str(error.value)
     assert not ep.can_make("Hopper-v2")
@@ -155,7 +155,7 @@ def test_lists_become_arrays_of_the_right_kind():
         (lambda: ep.cap_summary(ep.registry_table(), near=1000), "near must be a list"),
         (lambda: ep.cap_summary(ep.registry_table(), near=(1000, 999)), "near must be a lower and an upper"),
         (lambda: ep.find_spec(np.eye(9)), "env_id must be the id of a gymnasium environment"),
-        (lambda: ep.make("CartPole-v1", colour="red"), "CartPole-v1 cannot be made with these arguments"),
+        (lambda: ep.make("CartPole-v1", colour="red"), "CartPole-v1 cannot be made with {'colour': 'red'}"),
         (lambda: ep.play_all(["CartPole-v1"]), "wanted must be a mapping from ids"),
         (lambda: ep.play_all({"CartPole-v1": 0}), "episodes must be at least 1"),
         (lambda: ep.length_table(3, np.random.default_rng(0)), "played must be a list"),

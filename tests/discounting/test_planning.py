@@ -228,6 +228,16 @@ def test_verdict_can_be_no():
         planning.summarise(replace(result, loss=result.loss[:1]), np.random.default_rng(0))
 
 
+def test_rounding_breaks_no_tie_between_discounts():
+    """Two discounts whose plans are as good, but for the last bits of their values: the smaller one is the best."""
+    result = planning.run_study(SMALL, np.random.default_rng(0))
+    noise = 1e-14 * np.random.default_rng(1).random(result.loss.shape)
+    tied = replace(result, loss=np.array([3.0, 1.0, 1.0]) + noise)
+    assert tied.best_gamma().tolist() == [SMALL.gammas[1]] * 3
+    summary = planning.summarise(tied, np.random.default_rng(0))
+    assert all((x.low, x.high) == (x.value, x.value) for x in (*summary.best_gamma, *summary.best_loss))
+
+
 def test_frame_is_tidy(published):
     frame = published.to_frame()
     assert len(frame) == 4 * 12

@@ -91,6 +91,17 @@ def test_simulation_agrees_with_its_reference(noisy):
     assert (fast == again).all()
 
 
+def test_a_variance_is_never_below_0():
+    """Where some states leave nothing to chance, rounding would put theirs below 0, and their sd would be NaN."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        P = np.where(
+            rng.random((4, 1)) < 0.7, np.eye(4)[rng.integers(4, size=4)], rng.dirichlet(np.ones(4), 4)
+        )
+        moments = v.return_moments(v.reward_process(P, rng.normal(size=(4, 4)).round(1)), 0.9)
+        assert (moments.sd >= 0).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 0.999))
 def test_variance_is_the_discounted_sum_of_td_error_variances(seed, gamma):
@@ -271,6 +282,7 @@ def test_a_process_made_directly_is_the_checked_one():
 def test_truncation_horizon():
     assert v.truncation_horizon(0.99, 0.01) == 459
     assert v.truncation_horizon(0.5, 0.25) == 2
+    assert [v.truncation_horizon(0.9, 0.9**n) for n in range(1, 40)] == list(range(1, 40))
     assert v.truncation_horizon(0, 0.1) == 1
 
 

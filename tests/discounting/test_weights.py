@@ -145,6 +145,32 @@ def test_plot():
     assert "weight" in ax.get_ylabel()
 
 
+def test_a_discount_that_is_no_float_below_one():
+    limit = w.steps_to_weight(math.nextafter(1, 0), 0.5)
+    assert w.gamma_to_reach(limit, 0.5) < 1
+    for n in (1e17, 1e300):
+        with pytest.raises(BookError, match=r"^steps = .* is too far: .* leaves it at 6.2e\+15 steps$"):
+            w.reach(n)
+    with pytest.raises(BookError, match=r"^--reach = 1e\+20 is too far: .* leaves 0.1 there"):
+        w.reach(1e20, 0.1, names=("--reach", "--weight"))
+    assert w.reach(1e17, 1e-300).gamma < 1  # as far, but with less to be left
+    assert w.reach(1e300, 1).gamma == 1  # all of the weight, at any distance
+
+
+def test_no_printed_discount_is_rounded_to_another():
+    for gamma in (1 - 2.0**-53, 1 - 1e-12, 0.9999999):
+        assert float(str(w.describe(gamma)).split()[1]) == gamma
+    there = w.reach(1e15)
+    assert float(str(there).partition("gamma = ")[2].split()[0]) == there.gamma
+
+
+@pytest.mark.filterwarnings("error")
+def test_distances_and_weights_beyond_all_floats():
+    assert str(w.describe(0.5, [1e300])).splitlines()[-1].split() == ["1e+300", "10^-3.01e+299", "100.0%"]
+    assert str(w.describe(5e-324, [1.7e308])).splitlines()[-1].split() == ["1.7e+308", "0", "100.0%"]
+    assert w.scientific(-(10.0**12)) == "1.0e-1000000000000"
+
+
 def test_discounts_at_the_edge_of_floats():
     assert w.mass_within(1e-300, 2) == 1
     assert w.mass_within(1 - 1e-12, 10) == pytest.approx(1e-11, rel=1e-3)

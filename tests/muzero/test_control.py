@@ -141,6 +141,13 @@ def test_five():
     assert (number.value, number.n, verdict, condition) == (5.0, 2, "holds", "")
 
 
+@pytest.mark.parametrize("level", [0.1, 500, -123.4])
+def test_what_does_not_change_has_no_trend(level):
+    """Whatever the last bits of the mean: neither "better" nor "worse" may follow from them."""
+    returns = made(lambda K, s, x: level, xs=(1,)).drop(columns="x")
+    assert control.trend(returns, rng())[:3] == (0, 0, 0)
+
+
 def test_trend_by_hand():
     returns = made(lambda K, s, x: 100 + 7 * math.log2(K) + 50 * s, xs=(1,)).drop(columns="x")
     found = control.trend(returns, rng())

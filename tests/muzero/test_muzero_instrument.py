@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import threading
 from xml.etree import ElementTree
 
 import pytest
@@ -103,6 +105,68 @@ def test_a_killed_training_ends_the_same(finished, tmp_path):
     assert report.to_dict() | seconds == finished[1].to_dict() | seconds
 
 
+def test_a_second_training_in_the_folder_is_refused_at_once(tmp_path):
+    """While the first is under way; and the first is none the worse for it."""
+    refused, threads, folder = [], [], tmp_path / "run"
+
+    def second(**options):
+        try:
+            ins.run(**options, **SMALL)
+        except BookError as error:
+            refused.append(str(error))
+
+    def meanwhile(line):
+        new = [{"env": GRID, "seed": 2, "out": folder}, {"env": "CartPole-v1", "out": folder}]
+        for options in (*new, {"resume_from": folder}):
+            threads.append(threading.Thread(target=second, kwargs=options))
+            threads[-1].start()
+            threads[-1].join()
+
+    report, paths = ins.run(GRID, seed=1, unroll_steps=2, out=folder, progress=meanwhile, **SMALL)
+    assert len(refused) == len(threads) == 3 * 3
+    assert all("another run is writing" in line for line in refused)
+    assert json.loads(paths[0].read_text())["seed"] == report.seed == 1
+    assert checkpoints.read_checkpoint(folder).configuration["seed"] == 1
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*(p.name for p in paths), checkpoints.NAME])
+
+
+def test_a_report_of_another_training_beside_the_checkpoint(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    path = folder / ins.file_names(GRID)["report"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 7}))
+    with pytest.raises(BookError, match=r"report of another training than .* \(its seed is 7, not 0\)"):
+        ins.run(resume_from=folder, **SMALL)
+    path.write_text("")
+    with pytest.raises(BookError, match="is no report of a training"):
+        ins.run(resume_from=folder, **SMALL)
+
+
+def test_files_that_are_missing_are_written(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    lost = [folder / ins.file_names(GRID)[name] for name in ("errors", "learning")]
+    for path in lost:
+        path.unlink()
+    _, paths = ins.run(resume_from=folder, **SMALL)
+    assert paths == lost
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        p.name: p.read_bytes() for p in finished[0].iterdir()
+    }
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64, 10**30])
+def test_seeds_of_any_size(tmp_path, seed):
+    small = {"env_steps": 40, "episodes": 2, "depth": 2, "seed": seed}
+    report, _ = ins.run(GRID, out=tmp_path, **small)
+    assert report.to_dict()["seed"] == seed
+    assert ins.run(resume_from=tmp_path, episodes=2, depth=2)[0].to_dict() == report.to_dict()
+    assert (
+        ins.run(GRID, **small | {"seed": seed + 1})[0].errors["value"].tolist()
+        != report.errors["value"].tolist()
+    )
+
+
 def test_the_folder_holds_a_training(finished, no_training):
     folder = finished[0]
     with pytest.raises(BookError, match="holds a training already"):
@@ -124,7 +188,7 @@ def test_a_damaged_checkpoint(finished, tmp_path):
     ("options", "message"),
     [
         ({"env": "Pendulum-v1"}, "continuous"),
-        ({"env": "NoSuchEnv-v0"}, "Gymnasium cannot make"),
+        ({"env": "NoSuchEnv-v0"}, "unknown environment"),
         ({"unroll_steps": 0}, "unroll_steps must be at least 1"),
         ({"simulations": 0}, "simulations must be at least 1"),
         ({"env_steps": 2.5}, "env_steps must be a whole number"),

@@ -75,22 +75,45 @@ def test_a_part(unrolls):
     pd.testing.assert_frame_equal(again[same], one[same].reset_index(drop=True))
     found = studies.compare(again, unrolls)
     assert found.same
-    assert found.inside == 1
+    assert found.words() == "the stored numbers"
+    assert found.chance > 0.3
     assert found.largest == 0
     changed = again.assign(mean_return=again["mean_return"] + 1000)
     found = studies.compare(changed, unrolls)
     assert not found.same
-    assert found.inside == 0
+    assert "another machine may round otherwise" in found.words()
+    assert found.chance < 0.1  # of two seeds, whose spread is hardly known
+    assert found.words().endswith(f"in {found.chance:.2g} of cases")
     assert found.largest == pytest.approx(1000)
     with pytest.raises(BookError, match="not in the stored table"):
         studies.compare(again.assign(seed=7), unrolls)
+
+
+def test_a_training_that_rounding_led_elsewhere_is_held_against_its_kin(unrolls):
+    """Against ten seeds: one more of the same kind passes nearly always, one that learns otherwise does not."""
+    curve = unrolls[(unrolls["kind"] == "curve") & (unrolls["unroll_steps"] == 5) & (unrolls["seed"] == 0)]
+    levels = np.random.default_rng(0).normal(300, 40, 10)
+    stored = pd.concat([curve.assign(seed=s, mean_return=level) for s, level in enumerate(levels)])
+    mean, sd = levels.mean(), levels.std(ddof=1)
+    t = np.array([0, 2.262, 4.781, 8])  # quantiles of t with 9 degrees of freedom: 95% and 99.9%
+    found = [studies.compare(curve.assign(mean_return=mean + z * sd * 1.1**0.5), stored) for z in t]
+    assert [one.chance for one in found[:3]] == pytest.approx([1, 0.05, studies.ODD], rel=1e-3)
+    assert found[3].chance < studies.ODD / 10
+    late = stored.assign(mean_return=stored["mean_return"].where(stored["x"] < curve["x"].max(), 0))
+    begun = curve[curve["x"] < curve["x"].max()].assign(mean_return=mean)  # a training cut short
+    assert studies.compare(begun, late).chance == pytest.approx(1)
+    alike = stored.assign(
+        mean_return=9.3
+    )  # all seeds learn nothing, and the live one neither, to the last bit
+    assert studies.compare(curve.assign(mean_return=9.3 * (1 + 1e-15)), alike).chance > 0.5
+    assert studies.compare(curve.assign(mean_return=9.4), alike).chance < studies.ODD
 
 
 def test_a_training_by_itself_is_the_studys(unrolls):
     run = tiny(studies.unroll_run(5, 1, **TINY))
     alone = studies.curve_rows(train(run.task, run.settings, run.seed))
     assert list(alone.columns) == list(studies.COLUMNS)
-    assert studies.compare(alone, unrolls)[:2] == (True, 1.0)
+    assert studies.compare(alone, unrolls).same
     with pytest.raises(BookError, match="result must be"):
         studies.curve_rows(alone)
 
@@ -213,7 +236,7 @@ def test_parameters():
         ({"unroll_steps": 3}, "one of 1, 2, 5, 10, 20"),
         ({"training_seed": 10}, "below 10"),
         ({"env": "Pendulum-v1"}, "continuous"),
-        ({"env": "NoSuch-v0"}, "Gymnasium cannot make"),
+        ({"env": "NoSuch-v0"}, "unknown environment"),
         ({"simulations": 0}, "simulations must be at least 1"),
         ({"simulations": 41}, "simulations must lie in 8 to 40"),
         ({"unrol_steps": 5}, "did you mean 'unroll_steps'"),

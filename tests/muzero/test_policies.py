@@ -179,6 +179,17 @@ def test_measure_by_hand():
     ratio = po.learned_ratio([table, table], np.random.default_rng(0), depth=2)
     assert ratio.value == pytest.approx(np.log(far["return_error"].iloc[1] / own["return_error"].iloc[1]))
 
+    def in_place(observations, actions):
+        answer = predict(observations, actions)
+        observations += 1
+        actions *= 0
+        return answer
+
+    mine = rollouts()
+    po.measure(in_place, [mine], 0.5)
+    assert mine.observations.tolist() == [0, 1]
+    assert mine.actions.tolist() == rollouts().actions.tolist()
+
 
 @pytest.mark.parametrize(
     ("call", "words"),

@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
+from one_step_trap.muzero.divergence import unroll
+from one_step_trap.muzero.networks import Architecture, MuZeroNet, NetworkModel
 from one_step_trap.muzero.search import (
     CLOSEST,
     Node,
@@ -334,6 +337,129 @@ class Broken:
 def test_a_model_of_nonsense(model, message):
     with pytest.raises(BookError, match=message):
         search(model, [[0.0]], QUIET)
+
+
+# --- models of one's own -----------------------------------------------------------------------------------
+
+
+W, U, ROOTS = (
+    np.random.default_rng(i).normal(size=size) for i, size in enumerate([(4, 3), (3, 4, 4), (2, 4)])
+)
+
+
+class Fresh:
+    """A model that makes every array anew."""
+
+    def represent(self, observations):
+        return np.array(observations)
+
+    def predict(self, states):
+        return states @ W, 0.1 * states.sum(1)
+
+    def dynamics(self, states, actions):
+        after = np.tanh(np.stack([U[a] @ s for a, s in zip(actions, states, strict=True)]))
+        return 0.1 * after[:, 0], after
+
+
+class Reused(Fresh):
+    """The same, in arrays that are used again."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def again(self, name, array):
+        kept = self.kept.setdefault((name, array.shape), np.empty(array.shape))
+        kept[:] = array
+        return kept
+
+    def represent(self, observations):
+        return self.again("states", observations)
+
+    def predict(self, states):
+        logits, values = super().predict(states)
+        return self.again("logits", logits), self.again("values", values)
+
+    def dynamics(self, states, actions):
+        rewards, after = super().dynamics(states, actions)
+        return self.again("rewards", rewards), self.again("states", after)
+
+
+class InPlace(Fresh):
+    """The same, changing what it is given."""
+
+    def predict(self, states):
+        answer = super().predict(states)
+        states *= 0
+        return answer
+
+    def dynamics(self, states, actions):
+        answer = super().dynamics(states, actions)
+        states += 1
+        actions[:] = 0
+        return answer
+
+
+@pytest.mark.parametrize("model", [Reused(), InPlace()], ids=["used again", "in place"])
+def test_a_model_may_do_with_its_arrays_what_it_likes(model):
+    roots, expected = ROOTS.copy(), search(Fresh(), ROOTS, SearchSettings(40), record=True)
+    found = search(model, roots, SearchSettings(40), record=True)
+    np.testing.assert_array_equal(roots, ROOTS)
+    np.testing.assert_array_equal(found.visits, expected.visits)
+    np.testing.assert_array_equal(found.q, expected.q)
+    last = [[s.returns for s in r.simulations] for r in found.recordings]
+    assert last == [[s.returns for s in r.simulations] for r in expected.recordings]
+
+
+def test_unrolling_and_playing_keep_arrays_apart():
+    observations, actions = ROOTS.copy(), np.array([[0, 1, 2], [2, 1, 0]])
+    expected = unroll(Fresh(), ROOTS, actions)
+    for model in (Reused(), InPlace()):
+        found = unroll(model, observations, actions.copy())
+        for name in expected._fields:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(observations, ROOTS)
+
+
+def test_a_network_of_ones_own_class_is_asked_and_not_its_weights():
+    class Turned(NetworkModel):
+        def predict(self, states):
+            logits, values = super().predict(states)
+            return logits + np.array([0, 0, 9]), values
+
+    net = MuZeroNet(Architecture(4, 3))
+    roots = NetworkModel(net).represent(ROOTS)
+    assert search(NetworkModel(net), roots, QUIET).backend == "compiled"
+    patched = NetworkModel(net)
+    patched.predict = Turned(net).predict
+    for model in (Turned(net), patched):
+        found = search(model, roots, QUIET)
+        assert found.backend == "reference"
+        assert (found.actions == 2).all()
+        with pytest.raises(BookError, match="needs a model with weights"):
+            search(model, roots, QUIET, backend="compiled")
+
+
+def test_tensors_are_read_and_those_that_need_gradients_refused_in_one_line():
+    class Torch(Fresh):
+        needs = False
+
+        def predict(self, states):
+            weights = torch.nn.Parameter(torch.as_tensor(W), requires_grad=self.needs)
+            return torch.as_tensor(states) @ weights, 0.1 * torch.as_tensor(states).sum(1)
+
+    model = Torch()
+    np.testing.assert_array_equal(search(model, ROOTS, QUIET).visits, search(Fresh(), ROOTS, QUIET).visits)
+    model.needs = True
+    with pytest.raises(BookError, match=r"^policy logits of the model must be an array of numbers: .*detach"):
+        search(model, ROOTS, QUIET)
+
+
+def test_what_a_model_raises_is_its_own_error():
+    model = Fresh()
+    model.dynamics = lambda states, actions: torch.nn.Linear(4, 4)(states)
+    with pytest.raises(BookError, match=r"^model.dynamics failed \(TypeError\): linear") as error:
+        search(model, ROOTS, QUIET)
+    assert isinstance(error.value.__cause__, TypeError)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def lm() -> LanguageModel:
         bos_token_id=1,
         pad_token_id=0,
     )
-    return LanguageModel("tiny", LlamaForCausalLM(config).eval(), Words(), 64)
+    return LanguageModel("tiny", LlamaForCausalLM(config).eval(), Words(), 64, V)
 
 
 @pytest.fixture(scope="module")

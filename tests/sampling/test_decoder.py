@@ -1,9 +1,16 @@
 """The decoders: our own path against transformers' forward pass, and what neither of them takes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from tiny_models import make_gpt2, make_llama, make_tokenizer
+from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations, prune
+from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import decoder as d
@@ -79,9 +86,97 @@ def test_other_models_take_transformers_way(make, tokenizer):
         close(decoder.step(tokens[:, 8]), forward(lm, tokens))
 
 
-def test_scaled_positions_are_not_ours(tokenizer):
-    scaled = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}
-    assert not d.is_llama(models.wrap(make_llama(rope_parameters=scaled), tokenizer))
+class Low(torch.nn.Module):
+    """A layer with an adapter of rank 2."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base_layer = base
+        self.down, self.up = (
+            torch.nn.Parameter(torch.randn(n, 2)) for n in (base.in_features, base.out_features)
+        )
+
+    def forward(self, x):
+        return self.base_layer(x) + x @ self.down @ self.up.T
+
+
+class Doubled(LlamaForCausalLM):
+    def forward(self, *arguments, **options):
+        out = super().forward(*arguments, **options)
+        out.logits = 2 * out.logits
+        return out
+
+
+def with_adapter(model):
+    layer = model.model.layers[0].self_attn
+    layer.q_proj = Low(layer.q_proj)
+
+
+def with_normed_weights(model):
+    layer = parametrizations.weight_norm(model.model.layers[1].mlp.up_proj)
+    with torch.no_grad():
+        layer.parametrizations.weight.original0.mul_(2)
+
+
+def with_a_forward_of_its_own(model):
+    model.lm_head.forward = lambda x: 2 * F.linear(x, model.lm_head.weight)
+
+
+CHANGES = {
+    "a hook": lambda model: model.lm_head.register_forward_hook(lambda *a: 2 * a[2]),
+    "a hook before": lambda model: model.lm_head.register_forward_pre_hook(lambda m, a: (2 * a[0],)),
+    "a subclass": lambda model: setattr(model, "__class__", Doubled),
+    "a forward of its own": with_a_forward_of_its_own,
+    "an adapter": with_adapter,
+    "normed weights": with_normed_weights,
+    "pruned weights": lambda model: prune.random_unstructured(
+        model.model.layers[1].mlp.up_proj, "weight", 0.5
+    ),
+    "another activation": lambda model: setattr(model.model.layers[1].mlp, "act_fn", torch.nn.GELU()),
+    "other positions": lambda model: model.model.rotary_emb.inv_freq.mul_(0.5),
+    "another scale": lambda model: setattr(model.model.layers[0].self_attn, "scaling", 1.0),
+    "a layer less": lambda model: model.model.layers.__delitem__(1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_llama_that_was_changed_takes_transformers_way(change, tokenizer):
+    model = make_llama(tie_word_embeddings=False)
+    tokens = random_tokens(2, 9)
+    before = forward(models.wrap(model, tokenizer), tokens)
+    CHANGES[change](model)
+    lm = models.wrap(model.eval(), tokenizer)
+    decoder = d.decoder(lm, 2, 9)
+    assert type(decoder) is d.PlainDecoder
+    with d.inference():
+        decoder.prefill(tokens[:, :8])
+        found = decoder.step(tokens[:, 8])
+    close(found, forward(lm, tokens))
+    assert (found - before).abs().max() > 0.1  # as it would be if the change were left out
+
+
+def test_hooks_that_are_everywhere(tokenizer, monkeypatch):
+    lm = models.wrap(make_llama(), tokenizer)
+    hook = register_module_forward_hook(lambda *a: None)
+    try:
+        assert type(d.decoder(lm, 2, 9)) is d.PlainDecoder
+    finally:
+        hook.remove()
+    assert type(d.decoder(lm, 2, 9)) is d.LlamaDecoder
+    whole = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: 2 * whole(self, x))  # a class that was patched
+    assert type(d.decoder(lm, 2, 9)) is d.PlainDecoder
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "yarn", "llama3"])
+def test_scaled_positions_are_not_ours(kind, tokenizer):
+    scaled = {"rope_type": kind, "rope_theta": 10_000.0, "factor": 2.0}
+    if kind != "linear":
+        scaled |= {"original_max_position_embeddings": 64}
+    if kind == "llama3":
+        scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    lm = models.wrap(make_llama(rope_parameters=scaled), tokenizer)
+    assert type(d.decoder(lm, 2, 9)) is d.PlainDecoder
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -132,6 +227,46 @@ def test_no_gpu(monkeypatch):
 def test_what_are_no_tokens(tokens, message):
     with pytest.raises(BookError, match=message):
         d.check_tokens(tokens, (None, None), 320)
+
+
+def test_how_far_apart_logits_are():
+    wanted = torch.tensor([[0.0, 2.0, -math.inf], [0.0, 4.0, -math.inf]])
+    assert d.apart(wanted, wanted) == 0
+    spread = (math.sqrt(4 / 3) + math.sqrt(16 / 3)) / 2  # with the token that never comes at 0
+    assert d.apart(wanted + torch.tensor([0, 0.1, 0]), wanted) == pytest.approx(0.1 / spread, rel=1e-5)
+    assert d.apart(torch.zeros(2, 3), wanted) == math.inf
+    flat = torch.full((1, 5), 3.0)
+    assert d.apart(flat + 1e-7, flat) < 1e-4  # rounding is no difference where all logits are alike
+
+
+def test_tokens_that_are_none(tokenizer):
+    """Rows beyond the tokenizer are cut off, gaps never come; the rest is what the model says, by either path."""
+    lm = models.LanguageModel("x", make_llama(), tokenizer, 256, 300, (7, 9))
+    tokens = random_tokens(2, 6).clamp_max(299)
+    wanted = forward(lm, tokens)[:, :300].clone()
+    wanted[:, [7, 9]] = -math.inf
+    for fast in (True, False):
+        decoder = d.decoder(lm, 2, 9, fast=fast)
+        assert (type(decoder) is d.LlamaDecoder) is fast
+        assert decoder.vocab_size == 300
+        with d.inference():
+            decoder.prefill(tokens[:, :5])
+            close(decoder.step(tokens[:, 5]), wanted)
+        with pytest.raises(BookError, match=r"token ids must lie in 0 \.\. 299, got 1 \.\. 300"):
+            decoder.prefill(torch.tensor([[1, 300], [1, 2]]))
+
+
+def test_a_model_that_fails_in_the_middle(llama):
+    decoder = d.decoder(llama, 1, 9, fast=False)
+    decoder.prefill(random_tokens(1, 4))
+    hook = llama.model.register_forward_pre_hook(lambda *a: [][3])
+    try:
+        with pytest.raises(
+            BookError, match="fails at token 5 of a text: IndexError: list index out of range"
+        ):
+            decoder.step(torch.tensor([3]))
+    finally:
+        hook.remove()
 
 
 def test_one_thread_is_for_a_while(request):

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import PROSE, make_llama
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from one_step_trap.errors import BookError
+from one_step_trap.sampling import beam, models
 from one_step_trap.sampling import generate as g
-from one_step_trap.sampling import models
 from one_step_trap.sampling.rules import Chooser, parse
 
 ALL = [
@@ -168,6 +171,79 @@ def test_special_tokens_are_never_drawn(tokenizer):
     first = traces[-1]
     texts = np.concatenate([prompts, first.tokens], 1)
     assert first.entropy == pytest.approx(teacher_forced(lm, texts)[0], abs=2e-3)
+
+
+def padded(rows, **changes):
+    """Return the small Llama with further rows, of ids that no tokenizer knows and that it likes best."""
+    model, wide = make_llama(), make_llama(vocab_size=rows, tie_word_embeddings=False, **changes)
+    with torch.no_grad():
+        for name, value in wide.state_dict().items():
+            known = model.state_dict().get(name, model.lm_head.weight)
+            value[: len(known)] = known
+        wide.lm_head.weight[320:] = 3 * wide.lm_head.weight[5]
+    return wide
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_padded_vocabulary_changes_nothing(tokenizer, passages, drawn, fast):
+    """Ids beyond the tokenizer stand for nothing: no rule draws them, no entropy and no cost counts them."""
+    lm = models.wrap(padded(384, eos_token_id=50_256), tokenizer)
+    found, costs = g.generate(
+        lm, passages, ALL, S, [0, 1], prompt_length=P, cost_steps=6, fast=fast, batch=96
+    )
+    whole = by_name(drawn[0])
+    for trace in found:
+        same(trace, whole[trace.rule, trace.seed])
+    for cost, before in zip(costs, drawn[1], strict=True):
+        np.testing.assert_allclose(cost.log_loss, before.log_loss, atol=1e-3)
+
+
+def test_a_padded_vocabulary_in_a_search(tokenizer, passages, llama):
+    lm = models.wrap(padded(384), tokenizer)
+    for search in (
+        lambda lm: beam.beam_search(beam.maker(lm), passages[:, :P], 3, 8, banned=lm.end_tokens),
+        lambda lm: beam.draw(beam.maker(lm), passages[:, :P], 3, 8, seed=0, banned=lm.end_tokens),
+    ):
+        found, wanted = search(lm), search(llama)
+        assert np.array_equal(found.tokens, wanted.tokens)
+        assert found.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
+
+
+def test_gaps_among_the_ids_are_never_drawn():
+    words = {"<end>": 0} | {f"w{i}": i for i in range(2, 20, 3)}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words)), eos_token="<end>")
+    lm = models.wrap(make_llama(vocab_size=24), tokenizer)
+    prompts = np.array([[2, 5, 8, 11], [14, 17, 2, 8]])
+    traces, _ = g.generate(lm, prompts, ALL, S, [0], prompt_length=4)
+    known = set(range(2, 20, 3))
+    assert all(set(trace.tokens.ravel().tolist()) <= known for trace in traces)
+    found = beam.beam_search(beam.maker(lm), prompts, 2, 6, banned=lm.end_tokens)
+    assert set(found.tokens.ravel().tolist()) <= known
+
+
+def test_a_python_tokenizer_can_write_what_is_drawn():
+    tokenizer = ByT5Tokenizer()  # which dies of an id that it does not have
+    lm = models.wrap(make_llama(vocab_size=512), tokenizer)
+    prompts = np.array([lm.encode(PROSE)[:P], lm.encode(PROSE)[P : 2 * P]])
+    traces, _ = g.generate(lm, prompts, ["pure", "greedy"], 64, [0], prompt_length=P)
+    assert all(isinstance(lm.decode(text), str) for trace in traces for text in trace.tokens)
+    assert all((trace.tokens < 259).all() for trace in traces)  # the rest are its special tokens
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_model_that_breaks_down(tokenizer, passages, fast):
+    model = make_llama()
+    lm = models.wrap(model, tokenizer)
+    with torch.no_grad():
+        model.model.norm.weight[3] = torch.nan
+    with pytest.raises(BookError, match="gives logits that are NaN or infinite after 10 tokens"):
+        g.generate(lm, passages, ["greedy"], S, [0], prompt_length=P, fast=fast)
+
+
+def test_rules_may_be_rules(llama, passages, drawn):
+    found, _ = g.generate(llama, passages, [parse("top-p=0.8"), "pure"], S, [0], prompt_length=P)
+    for trace in found:
+        same(trace, by_name(drawn[0])[trace.rule, 0])
 
 
 @pytest.mark.parametrize("rule", [rule for rule in ALL if "mirostat" not in rule])

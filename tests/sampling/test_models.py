@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONTEXT, PROSE, make_gpt2, make_llama, make_tokenizer
+from tiny_models import CONTEXT, PROSE, make_gpt2, make_llama, make_tokenizer, save
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import BartConfig, BartForConditionalGeneration, ByT5Tokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import models as m
@@ -50,7 +54,9 @@ def test_ends_may_be_several(llama):
     config = type(llama.model.config)(**llama.model.config.to_dict() | {"eos_token_id": [7, 3]})
     other = make_llama()
     other.config = config
-    assert m.LanguageModel("x", other, llama.tokenizer, 9).end_tokens == [0, 3, 7]
+    assert m.LanguageModel("x", other, llama.tokenizer, 9, 320).end_tokens == [0, 3, 7]
+    other.generation_config.eos_token_id = [4]
+    assert m.LanguageModel("x", other, llama.tokenizer, 9, 320).end_tokens == [0, 3, 4, 7]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +102,12 @@ def test_no_model_there(tmp_path):
 
 def test_a_tensor_is_missing(folder):
     change_weights(folder, lambda tensors: tensors.pop("model.norm.weight"))
-    refused(folder, r"the weights of .* are not complete: 1 tensors, such as model.norm.weight")
+    refused(folder, r"the weights of .* are not complete: 1 tensors .* such as model.norm.weight")
 
 
 def test_a_tensor_of_another_shape(folder):
     change_weights(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}))
-    refused(folder, "cannot be read|not complete")
+    refused(folder, "not complete: 1 tensors are missing or of another shape, such as model.norm.weight")
 
 
 def test_a_number_that_is_none(folder):
@@ -116,21 +122,92 @@ def test_weights_cut_short(folder, share):
     refused(folder, "the model .* cannot be read: ")
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-def test_other_files_damaged(folder, name):
+def test_weights_that_were_never_fetched(folder):
+    (folder / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused(folder, "model.safetensors is a pointer of Git LFS and not the weights; run: git lfs pull")
+
+
+def test_a_shard_is_missing(folder):
+    (folder / WEIGHTS).unlink()
+    logging.disable_progress_bar()
+    make_llama().save_pretrained(folder, max_shard_size="20KB")
+    next(folder.glob("model-00002-*")).unlink()
+    refused(folder, "the model .* cannot be read: .*model-00002-of-")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("config.json", "configuration"), ("tokenizer.json", "tokenizer")]
+)
+def test_other_files_damaged(folder, name, what):
     (folder / name).write_text('{"model_type": ')
-    refused(folder, "the model .* cannot be read: ")
+    refused(folder, f"the {what} of .* cannot be read: ")
 
 
-def test_no_tokenizer(folder):
-    for path in folder.glob("tokenizer*"):
-        path.unlink()
-    refused(folder, "cannot be read|not its own")
+@pytest.mark.parametrize("which", ["llama", "gpt2"])
+def test_no_tokenizer(tmp_path, request, which):
+    folder = shutil.copytree(request.getfixturevalue(f"{which}_folder"), tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "the tokenizer of .* (cannot be read|knows no text: its vocabulary is missing)")
+    (folder / "tokenizer_config.json").unlink()
+    refused(folder, "has no tokenizer: files such as tokenizer.json belong beside the weights")
 
 
 def test_the_tokenizer_of_another_model(folder):
     make_tokenizer(330).save_pretrained(folder)
-    refused(folder, "a tokenizer that is not its own")
+    refused(folder, "has a tokenizer that is not its own: it has 330 ids, the model reads 320")
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "mine"}, "is a model of the kind 'mine', which transformers .* does not know"),
+        ({"model_type": None}, "does not say what kind of model it is"),
+        ({"model_type": "bart"}, r"is an encoder-decoder \(bart\): it answers a text"),
+        ({"model_type": "t5"}, r"is an encoder-decoder \(t5\)"),
+        ({"model_type": "vit"}, "is no causal language model: it is a vit"),
+        # The head of this one is tied to the embedding, so that nothing of a language model is missing.
+        (
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "is no causal language model: it is a LlamaForSequenceClassification",
+        ),
+        ({"num_attention_heads": 3}, "the configuration of .* cannot be read: .*attention heads"),
+        ({"hidden_act": "foo"}, "the model .* cannot be read: KeyError: 'foo'"),
+    ],
+)
+def test_configurations_of_something_else(folder, changes, message):
+    change_config(folder, **changes)
+    refused(folder, message)
+
+
+def test_half_of_a_whole(tmp_path, tokenizer):
+    """The decoder of an encoder-decoder has all its weights, where a checkpoint stores the shared ones under every name."""
+    config = BartConfig(vocab_size=320, d_model=16, encoder_layers=1, decoder_layers=1)
+    for side in ("encoder", "decoder"):
+        setattr(config, f"{side}_attention_heads", 2)
+        setattr(config, f"{side}_ffn_dim", 16)
+    save(tmp_path, BartForConditionalGeneration(config), tokenizer)
+    tensors = load_file(tmp_path / WEIGHTS)
+    for name in ("lm_head", "model.decoder.embed_tokens", "model.encoder.embed_tokens"):
+        tensors[f"{name}.weight"] = tensors["model.shared.weight"].clone()
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    refused(tmp_path, r"is an encoder-decoder \(bart\): it answers a text and does not go on with it")
+
+
+def test_what_may_not_be_read(folder, request):
+    if os.geteuid() == 0:  # to whom all is permitted
+        os.seteuid(65534)
+        request.addfinalizer(lambda: os.seteuid(0))
+    else:
+        folder.chmod(0)
+        request.addfinalizer(lambda: folder.chmod(0o700))
+    refused(folder, "cannot be read: Permission denied")
 
 
 class Trap:
@@ -164,7 +241,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path, kind):
     if kind == "llama":  # known to transformers: its own code is used
         assert m.load(str(folder)).context == CONTEXT
     else:
-        refused(folder, "cannot be read")
+        refused(folder, "needs code that comes with it, and such code is not run")
     assert not trap.exists()
 
 
@@ -185,6 +262,46 @@ def test_wrapping(tokenizer):
             m.wrap(wrong, tokenizer)
     with pytest.raises(BookError, match="the tokenizer must be one of transformers, got 'str'"):
         m.wrap(model, "tokenizer")
+
+
+def test_ids_of_the_tokenizer_and_of_the_model(tokenizer):
+    assert m.wrap(make_gpt2(), tokenizer).vocabulary == 320
+    padded = m.wrap(make_gpt2(vocab_size=384, eos_token_id=[50_256, 2]), tokenizer)
+    assert (padded.vocabulary, padded.gaps) == (320, ())
+    assert padded.end_tokens == [0, 2]  # that of the class, 50256, lies beyond
+    assert padded.never_drawn == [0, 1, 2]
+
+
+def test_tokens_that_were_added_and_never_learnt():
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<new>"])
+    lm = m.wrap(make_llama(), tokenizer)
+    assert lm.vocabulary == 320
+    assert lm.encode(PROSE)
+    with pytest.raises(
+        BookError, match=r"makes of '<new>' the token 320, which the model does not know: .* at 319"
+    ):
+        lm.encode("a <new> word")
+    assert 320 in m.wrap(make_llama(vocab_size=321), tokenizer).encode("a <new> word")
+
+
+def test_a_tokenizer_with_gaps():
+    words = {"<end>": 0, "a": 1, "b": 2, "c": 5, "d": 9}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words)), eos_token="<end>")
+    lm = m.wrap(make_llama(vocab_size=12), tokenizer)
+    assert (lm.vocabulary, lm.gaps) == (10, (3, 4, 6, 7, 8))  # ids above the number of words are words too
+
+
+def test_a_tokenizer_that_cannot_write():
+    tokenizer = ByT5Tokenizer()
+    assert m.wrap(make_llama(vocab_size=512), tokenizer).vocabulary == 384
+
+    def fail(*arguments, **options):
+        raise ValueError("bytes must be in range(0, 256)")
+
+    tokenizer.decode = fail
+    with pytest.raises(BookError, match="cannot write its own ids as text: bytes must be in range"):
+        m.wrap(make_llama(vocab_size=512), tokenizer)
 
 
 def test_the_book_model(folder, monkeypatch, tmp_path):
@@ -221,6 +338,18 @@ def test_a_hub_id_that_cannot_be_read(monkeypatch, error, message):
     with pytest.raises(BookError, match=message) as caught:
         m.load("nobody-here/nothing")
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_is_not_to_be_asked(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BookError, match="the hub is not asked, as HF_HUB_OFFLINE is set"):
+        m.load("nobody-here/nothing")
+
+
+@pytest.mark.parametrize("name", ["my model/v1", "models/my--model", "größe/klein", "owner/name."])
+def test_what_cannot_be_a_hub_id(name):
+    with pytest.raises(BookError, match=r"there is no directory .*, and a hub id it cannot be either"):
+        m.load(name)
 
 
 def test_a_hub_id_is_read_from_its_cache_without_a_network(monkeypatch):

@@ -60,6 +60,12 @@ def kept(logits):
         ("temperature=0.8+top-p=0.9", "temperature=0.8+top-p=0.9", False, True),
         ("penalty=1.1+temperature=2", "penalty=1.1+temperature=2", False, False),
         ("top-k=50+mirostat=3", "top-k=50+mirostat=3", False, True),
+        ("top-k=1234567", "top-k=1234567", False, True),
+        ("top-k=9007199254740993", "top-k=9007199254740993", False, True),
+        ("typical=0.9999999", "typical=0.9999999", False, True),
+        ("temperature=0.70000001", "temperature=0.70000001", False, False),
+        ("temperature=1e+3 + greedy", "temperature=1000+greedy", True, True),
+        ("temperature=1.5e+20+penalty=1e-20", "temperature=1.5e20+penalty=1e-20", False, False),
     ],
 )
 def test_rules(text, name, greedy, truncates):
@@ -91,6 +97,14 @@ def test_rules(text, name, greedy, truncates):
         ("top-k=inf", "top-k must be a whole number"),
         ("temperature=0", "temperature must be above 0"),
         ("temperature=inf", "temperature must be above 0"),
+        (
+            "temperature=1e-40",
+            r"temperature must be above 0 \(from 1e-30 to 1e\+30\), such as 0.7, got 1e-40",
+        ),
+        ("temperature=1e39", "temperature must be above 0"),
+        ("penalty=1e-40", "penalty must be above 0"),
+        ("penalty=1e39", "penalty must be above 0"),
+        ("mirostat=1e300", "mirostat must be above 0, in bits"),
         ("penalty=0", "penalty must be above 0"),
         ("mirostat=-5", "mirostat must be above 0, in bits"),
         ("top-k=5+top-k=6", "names a part twice, or joins pure with others"),
@@ -103,6 +117,59 @@ def test_what_is_no_rule(text, message):
     with pytest.raises(BookError, match=message) as caught:
         r.parse(text)
     assert "\n" not in str(caught.value)
+
+
+VALUES = {
+    **dict.fromkeys(("temperature", "penalty"), st.floats(1e-30, 1e30)),
+    "top-k": st.integers(1, 10**25),
+    "top-p": st.floats(0, 1, exclude_min=True),
+    "typical": st.floats(0, 1, exclude_min=True, exclude_max=True),
+    "min-p": st.floats(0, 1),
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_rule_is_what_its_name_says(data):
+    names = data.draw(st.lists(st.sampled_from(list(VALUES)), min_size=1, unique=True))
+    parts = [(name, data.draw(VALUES[name])) for name in names]
+    text = "+".join(f"{name}={value!r}" for name, value in parts)
+    rule = r.parse(text)
+    assert rule.parts == tuple(parts)
+    assert r.parse(rule.name) == rule
+    assert r.parse(rule) is rule
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_no_accepted_value_overflows(data):
+    """What a rule leaves of logits of any common size can be drawn from, and its draw is one of the tokens it leaves."""
+    name = data.draw(st.sampled_from([*VALUES, "mirostat"]))
+    value = data.draw(VALUES.get(name, VALUES["temperature"]))
+    logits = torch.tensor(data.draw(st.lists(st.floats(-1e5, 1e5, width=32), min_size=2, max_size=9)))[None]
+    chooser = r.Chooser(r.parse(f"{name}={value!r}"), 1)
+    for _ in range(2):  # mirostat's memory, too
+        left = chooser(logits.clone(), torch.tensor([[0]]))
+        token = r.draw(left, torch.tensor([0.5]))
+        assert left[0, token] > r.NEVER
+        chooser.learn(token)
+    assert left[0, left.argmax()] <= torch.finfo(torch.float32).max
+
+
+@pytest.mark.parametrize(
+    "rule", ["pure", "temperature=0.5", "top-p=0.9", "typical=0.9", "mirostat=3", "greedy"]
+)
+@pytest.mark.parametrize("worst", [math.nan, math.inf])
+def test_nothing_is_drawn_from_what_is_no_number(rule, worst):
+    logits = torch.tensor([[2.0, worst, -3.0, 0.5], [1.0, 2.0, 3.0, 4.0]])
+    chooser = r.Chooser(r.parse(rule), 2)
+    with pytest.raises(BookError, match="no token can be drawn: the logits are NaN or infinite"):
+        r.draw(chooser(logits, TEXTS), torch.tensor([0.5, 0.5]))
+
+
+def test_nothing_is_drawn_where_all_is_excluded():
+    with pytest.raises(BookError, match="or every token is excluded"):
+        r.draw(torch.full((1, 4), r.NEVER), torch.tensor([0.5]))
 
 
 @pytest.mark.parametrize("texts", ["pure", 5, None, [], ["pure", "pure"], ["top-p=.5", "top-p=0.50"]])

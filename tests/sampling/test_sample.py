@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from tiny_models import PROSE, make_gpt2, make_llama
+from transformers import RobertaConfig, RobertaForCausalLM
 from typer.testing import CliRunner
 
 from one_step_trap.cli import app
@@ -172,6 +173,44 @@ def test_any_causal_model(tokenizer):
     assert all(value.requires_grad for value in model.parameters())
     again = ins.drift(model.eval(), tokenizer, PASSAGES, ["pure", "greedy"], steps=32, prompt_length=P)
     assert again.rules == found.rules
+
+
+def test_every_module_is_left_in_its_mode(tokenizer):
+    model = make_gpt2().train()
+    model.transformer.h[0].eval()  # frozen, while the rest is trained
+    modes = [part.training for part in model.modules()]
+    ins.drift(model, tokenizer, PASSAGES[:2], ["greedy"], steps=16, prompt_length=P)
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_what_a_user_changed_is_measured(tokenizer):
+    """The entropy is that of the model with its hooks: logits a thousand times as large leave next to none."""
+    model = make_llama()
+    plain = ins.drift(model, tokenizer, PASSAGES, ["pure"], steps=16, prompt_length=P).rules[0]
+    model.lm_head.register_forward_hook(lambda *arguments: 1000 * arguments[2])
+    sharp = ins.drift(model, tokenizer, PASSAGES, ["pure"], steps=16, prompt_length=P).rules[0]
+    assert plain.entropy_first.value > 1
+    assert sharp.entropy_first.value < 0.05
+
+
+def test_a_rule_is_run_as_it_was_asked_for(llama):
+    names = ["typical=0.9999999", "top-k=1234567", "temperature=0.70000001", "temperature=0.7"]
+    found = ins.measure(llama, PASSAGES[:2], names, steps=16, prompt_length=P)
+    assert [rule.rule for rule in found.rules] == names
+
+
+def test_a_context_shorter_than_it_says(tokenizer, monkeypatch):
+    """RoBERTa's 66 positions hold 64 tokens; it is said before anything is drawn."""
+    settings = {"vocab_size": 320, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    settings |= {"num_attention_heads": 2, "max_position_embeddings": 66, "is_decoder": True}
+    model = RobertaForCausalLM(RobertaConfig(**settings))
+    ins.drift(model, tokenizer, PASSAGES[:2], ["greedy"], steps=16, prompt_length=P)
+    monkeypatch.setattr("one_step_trap.sampling.generate._Batch", None)
+    refused(
+        "the model fails at token 66 of a text: .*index",
+        *(ins.drift, model, tokenizer, PASSAGES[:2], ["greedy"]),
+        **{"steps": 54, "prompt_length": P},
+    )
 
 
 @pytest.mark.parametrize(

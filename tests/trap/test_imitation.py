@@ -108,6 +108,18 @@ def test_costs_of_one_learner_by_hand():
     assert own[2] == 0
 
 
+@pytest.mark.parametrize("tail", [0.0, 0.3, 1.0, 2.5])
+def test_who_errs_nowhere_or_everywhere_has_a_probability(tail):
+    """Where the bends' probabilities sum to a little more or less than 1, costs are still at least 0 and errors at most 1."""
+    road = im.Road(contexts=200, tail=tail, depth=2)
+    tables = im.Clones(road, np.repeat([[True], [False]], road.states, axis=1))
+    assert tables.expert_error[0] == 0
+    assert 1 - 1e-12 < tables.expert_error[1] <= 1
+    curves, own = tables.follow(30)
+    assert (curves >= 0).all()
+    assert curves[0].max() == own[0] == 0
+
+
 def test_exact_costs_against_driving():
     rng = np.random.default_rng(2)
     right = rng.random((1, SMALL_ROAD.states)) < 0.6

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from engines import needs_box2d
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import instrument as ins
@@ -112,6 +113,7 @@ def test_the_default_depth_is_what_episodes_allow():
     assert f"read up to {found.models[0].steps.limit} steps: by then half of the episodes" in str(found)
 
 
+@needs_box2d
 def test_an_environment_without_twins():
     found = small("LunarLander-v3", unroll=(1,))
     assert found.twins == ()
@@ -120,6 +122,7 @@ def test_an_environment_without_twins():
     assert found.to_dict()["no_twins"].startswith("its state")
 
 
+@needs_box2d
 def test_an_environment_whose_actions_can_be_nudged_only():
     found = small("BipedalWalker-v3", unroll=(1,), depth=6)
     assert [g.name for g in found.twins] == ["once"]
@@ -169,7 +172,7 @@ def test_one_step_is_enough():
     [
         ({"env": "Pendulm-v1"}, "unknown environment 'Pendulm-v1': did you mean"),
         ({"env": "FrozenLake-v1"}, "observations of type Discrete"),
-        ({"env": "CarRacing-v3"}, "an image or a grid"),
+        pytest.param({"env": "CarRacing-v3"}, "an image or a grid", marks=needs_box2d),
         ({"env": "test/Still-v0"}, "nothing in the observations of test/Still-v0 varies"),
         ({"unroll": (0,)}, "unroll must be at least 1, got 0"),
         ({"unroll": (1, -3)}, "unroll must be at least 1, got -3"),

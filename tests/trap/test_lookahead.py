@@ -242,6 +242,9 @@ def test_ties_go_to_the_smaller_horizon_and_noise_widens_the_interval():
     flat = np.zeros((5, 3))
     s = la.summarise([flat, flat], (1, 2, 4), ["a", "b"], np.random.default_rng(0), resamples=100)
     assert [b.value for b in s.best] == [1, 1]
+    flat = 1e-14 * np.random.default_rng(2).normal(size=(5, 3))  # nor does rounding break a tie
+    s = la.summarise([flat, flat - [1, 0, 0]], (1, 2, 4), ["a", "b"], np.random.default_rng(0), resamples=100)
+    assert [b[:3] for b in s.best] == [(1, 1, 1), (2, 2, 2)]
     noisy = np.random.default_rng(1).normal(size=(8, 3))
     s = la.summarise([noisy, noisy], (1, 2, 4), ["a", "b"], np.random.default_rng(0), resamples=500)
     assert s.best[0].low < s.best[0].high

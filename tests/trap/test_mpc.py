@@ -22,6 +22,48 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
+class InPlace(sim.Pendulum):
+    """A pendulum that works in place, and whose answers lie in arrays that are used again."""
+
+    def step(self, state, action):
+        state[:] = super().step(state, action)
+        action *= 0
+        return state
+
+    def observe(self, state):
+        return self.again("seen", super().observe(state))
+
+    def reward(self, observation, action, after):
+        answer = super().reward(observation, action, after)
+        observation += 1
+        after += 1
+        return self.again("reward", answer)
+
+    def terminated(self, observation):
+        observation *= 0
+        return self.again("ended", super().terminated(observation))
+
+    def again(self, name, array):
+        kept = self.__dict__.setdefault(f"{name} {array.shape}", np.empty_like(array))
+        kept[:] = array
+        return kept
+
+
+def test_worlds_and_models_may_work_in_place():
+    planner, starts = mpc.Planner(horizon=4, candidates=8), sim.Pendulum().start(rng(), 3)
+    before = starts.copy()
+    expected = mpc.play(sim.Pendulum(), sim.Pendulum(), planner, starts, 0, max_steps=6)
+    found = mpc.play(InPlace(), InPlace(), planner, starts, 0, max_steps=6)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(starts, before)
+    seen = sim.Pendulum().observe(starts)
+    plans = mpc.decide(InPlace(), InPlace(), planner, seen, None, rng())
+    for plan, one in zip(plans, seen, strict=True):
+        np.testing.assert_array_equal(
+            plan, mpc.decide_reference(InPlace(), InPlace(), planner, one, None, rng())
+        )
+
+
 # --- the worlds, against Gymnasium ------------------------------------------------------------------------
 
 

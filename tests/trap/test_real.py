@@ -79,7 +79,7 @@ def test_the_table_survives_a_file(tiny):
     assert real.check_slice(back, tiny) == len(tiny)
     before = real.steps_table(tiny)
     pd.testing.assert_frame_equal(before, real.steps_table(back))
-    entry = sweeps.describe("x.csv", tiny.to_csv(index=False).encode(), replace_study(), 1.0)
+    entry = sweeps.describe("x.csv", tiny.to_csv(index=False).encode(), replace_study(), 1.0, ["here"])
     assert len(entry["schema"]["fields"]) == len(real.COLUMNS)
 
 

@@ -358,6 +358,7 @@ def test_the_median_reaches_one_where_half_of_the_starts_do():
     found = r.crossing(total, start, np.random.default_rng(0))
     assert found.value == 3
     assert r.first_at_least(r.typical_curve(total, 3)) == 3
+    assert r.first_at_least(np.cumsum([0.1] * 12)) == 10  # ten tenths are one
     assert r.crossing(total, start, np.random.default_rng(0), threshold=3).censored
     assert r.crossing(total, start, np.random.default_rng(0), typical="rms").value == 2  # √(8/6) at depth 2
     assert r.crossing(total, start, np.random.default_rng(0), threshold=1.3, typical="rms").value == 3

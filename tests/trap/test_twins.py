@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+from engines import needs_box2d
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import rollout as r
@@ -78,7 +79,10 @@ def registered():
         del gymnasium.registry[f"test/{world.__name__}-v0"]
 
 
-@pytest.mark.parametrize("env", [*ENVS, "LunarLander-v3", "BipedalWalker-v3"])
+BOX2D = [pytest.param(env, marks=needs_box2d) for env in ("LunarLander-v3", "BipedalWalker-v3")]
+
+
+@pytest.mark.parametrize("env", [*ENVS, *BOX2D])
 def test_identical_copies_stay_identical_for_a_thousand_steps(env):
     assert tw.identical_steps(env, 1_000, seed=3) == 1_000
 
@@ -192,7 +196,7 @@ def test_an_action_is_nudged_where_the_state_is_hidden():
     assert sized.epsilon == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize("env", ["test/HiddenDiscrete-v0", "LunarLander-v3"])
+@pytest.mark.parametrize("env", ["test/HiddenDiscrete-v0", BOX2D[0]])
 def test_what_cannot_be_nudged_says_so(env):
     found = tw.twins(env, 0.1, depth=7)
     assert not found.possible

@@ -15,9 +15,19 @@ from typing import Annotated
 import typer
 
 from one_step_trap.book import plan
-from one_step_trap.book.execute import ENVIRONMENT
-from one_step_trap.claims import catalogue
 from one_step_trap.errors import BookError
+
+# One thread in each kernel: sums in another order would change last digits with the number of jobs.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel named python3 in the user's home must not replace ours
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 
 app = typer.Typer(add_completion=False, help="Build the book.")
 
@@ -56,6 +66,10 @@ def complete(stamp: Path, html: Path) -> bool:
 
 def explain(root: Path) -> None:
     """Print what is wrong with the sources, if it is that: Snakemake says nothing when it cannot even plan."""
+    from one_step_trap.claims import (
+        catalogue,
+    )  # SciPy comes with it, which a build without a change does not need
+
     try:
         for chapter in plan.chapters(root):
             plan.digest(root, chapter)

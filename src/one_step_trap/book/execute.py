@@ -12,27 +12,29 @@ from typing import Annotated, Any, TextIO
 
 import papermill
 import typer
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+from one_step_trap.book.build import ENVIRONMENT
 from one_step_trap.errors import BookError
 from one_step_trap.parameters import unknown_parameter
-
-# One thread in each kernel: sums in another order would change last digits with the number of jobs.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "PYTHONHASHSEED": "0",
-    "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel named python3 in the user's home must not replace ours
-    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "HF_HUB_OFFLINE": "1",
-}
 
 
 class ChapterError(BookError):
     """A chapter stopped: says in which cell, with which error, and where to look."""
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel that is asked to end, and not interrupted first.
+
+    Jupyter interrupts every kernel that it shuts down. By then all cells have run, and there is nothing to interrupt but
+    the end of the last answer: where the signal comes that early, the kernel complains on the terminal.
+    """
+
+    async def _async_interrupt_kernel(self) -> None:
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
 
 
 class ProgressLines:
@@ -95,6 +97,7 @@ def execute(
             str(unfinished),
             parameters=parameters,
             kernel_name="python3",
+            kernel_manager_class=Kernel,
             cwd=str(notebook.parent),
             progress_bar=bar if progress else False,
             log_output=True,

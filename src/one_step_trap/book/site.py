@@ -17,6 +17,7 @@ import yaml
 
 from one_step_trap.book import plan
 from one_step_trap.book.collect import write_atomically
+from one_step_trap.book.machine import machine
 from one_step_trap.errors import BookError
 
 SHOWN_PACKAGES = (
@@ -42,23 +43,31 @@ def stage(root: Path, executed: Path, folder: Path) -> None:
 
 
 def commit(root: Path) -> str:
-    """Return the commit that the book is built from, marked when files differ from it."""
-    command = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--dirty= with changes",
-        "--abbrev=10",
-        "--exclude=*",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "not in a git repository"
+    """Return the commit that the book is built from, marked when files differ from it, or why there is none to name."""
+    if not shutil.which("git"):
+        return "unknown, as git is not installed"
+    if _git(
+        root, "rev-parse", "--show-cdup"
+    ):  # not the top of a repository: one around a copy of the book is not ours
+        return "not in a git repository"
+    described = _git(root, "describe", "--always", "--dirty= with changes", "--abbrev=10", "--exclude=*")
+    return described or "not in a git repository"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git says of the repository in a folder: ours, whoever owns it, whatever the environment names."""
+    command = ["git", "-c", f"safe.directory={root.resolve()}", "-C", str(root), *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=False
+    ).stdout.strip()
 
 
 def status(root: Path, benchmarks: Path) -> dict[str, Any]:
-    """Return what the status page shows: run time and memory of each chapter, versions, commit."""
+    """Return what the status page shows: run time and memory of each chapter, versions, commit, and the machine.
+
+    The chapters ran on it, too, and in the same environment: the same pipeline starts them and this.
+    """
     rows = []
     for chapter in plan.chapters(root):
         header, values, *_ = (benchmarks / f"{chapter}.tsv").read_text(encoding="utf-8").splitlines()
@@ -67,7 +76,13 @@ def status(root: Path, benchmarks: Path) -> dict[str, Any]:
             {"chapter": chapter, "seconds": _number(record["s"]), "memory_mb": _number(record["max_rss"])}
         )
     versions = {name: metadata.version(name) for name in SHOWN_PACKAGES}
-    return {"commit": commit(root), "python": sys.version.split()[0], "chapters": rows, "versions": versions}
+    return {
+        "commit": commit(root),
+        "python": sys.version.split()[0],
+        "chapters": rows,
+        "versions": versions,
+        "machine": machine(),
+    }
 
 
 def _number(text: str) -> float | None:
@@ -79,8 +94,9 @@ def _number(text: str) -> float | None:
 
 def build_html(folder: Path, log: Path) -> Path:
     """Run Jupyter Book over a staged folder, warnings as errors, from a fresh doctree; return the folder of the HTML."""
-    program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
+    # Not the program of that name: its first line cannot name a Python in a folder of any name.
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(folder), "-W", "-n", "--keep-going", "--all"]
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:

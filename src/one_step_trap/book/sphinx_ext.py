@@ -120,7 +120,7 @@ def card(app: Sphinx, row: dict[str, Any], here: str) -> nodes.Element:
     if found.condition:
         box += nodes.paragraph("", f"It {found.finding()}.")
     exact = found.low == found.high
-    interval = "" if exact else f", 95% interval [{readable(found.low)}, {readable(found.high)}]"
+    interval = "" if exact else f", {found.ends} [{readable(found.low)}, {readable(found.high)}]"
     repetitions = "computed exactly" if exact and found.n == 1 else f"n = {found.n:,}"
     measured = nodes.paragraph()
     measured += nodes.strong("", readable(found.value))
@@ -172,12 +172,14 @@ def status_nodes(app: Sphinx) -> list[nodes.Node]:
     versions = [
         [name, version] for name, version in {"python": record["python"], **record["versions"]}.items()
     ]
+    here = record["machine"]
     about = nodes.paragraph("", "Built from commit ")
     about += nodes.literal("", record["commit"])
-    about += nodes.Text(".")
+    about += nodes.Text(f", on {here['processor']} ({here['architecture']}, {here['cores']} cores).")
     return [
         about,
         table(["Chapter", "Run time", "Peak memory"], shown),
+        table(["Library", "Instruction set"], [list(pair) for pair in here["instruction_sets"].items()]),
         table(["Package", "Version"], versions),
     ]
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
 import io
 import json
 import math
-import os
-import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,54 +19,14 @@ import frictionless
 import pandas as pd
 import typer
 
-from one_step_trap.book import plan
 from one_step_trap.book.collect import write_atomically
+from one_step_trap.book.machine import in_words
+from one_step_trap.book.studies import find
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
-STUDIES = {
-    "01-one-step-trap/imitation": "one_step_trap.trap.imitation:STUDY",
-    "01-one-step-trap/kstep": "one_step_trap.trap.kstep:STUDY",
-    "01-one-step-trap/planning": "one_step_trap.trap.mpc:STUDY",
-    "01-one-step-trap/real": "one_step_trap.trap.real:STUDY",
-    "02-discounting/delayed-reward": "one_step_trap.discounting.delayed:STUDY",
-    "03-sampling-divergence/beam": "one_step_trap.sampling.beam:STUDY",
-    "03-sampling-divergence/book": "one_step_trap.sampling.protocol:BOOK_STUDY",
-    "03-sampling-divergence/chat": "one_step_trap.sampling.protocol:CHAT_STUDY",
-    "03-sampling-divergence/data-wall": "one_step_trap.sampling.wall:STUDY",
-    "03-sampling-divergence/kept": "one_step_trap.sampling.kept:STUDY",
-    "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
-    "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
-    "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",
-    "04-muzero-unrolling/tasks": "one_step_trap.muzero.studies:TASKS",
-    "04-muzero-unrolling/unrolls": "one_step_trap.muzero.studies:UNROLLS",
-}
-"""Name of each study (chapter/table) and where it is defined (module:object)."""
-
 RECORDED_PACKAGES = ("numpy", "scipy", "numba", "pandas", "gymnasium", "mujoco", "torch", "transformers")
 app = typer.Typer(add_completion=False)
-
-
-def find(name: str) -> Study:
-    """Return a study by its name."""
-    if name not in STUDIES:
-        raise BookError(f"there is no study {name!r}; there are: {', '.join(sorted(STUDIES))}")
-    module, attribute = STUDIES[name].split(":")
-    study = getattr(importlib.import_module(module), attribute)
-    assert isinstance(study, Study)
-    return study
-
-
-def parts(name: str) -> int:
-    """Return the number of independent parts of a study."""
-    return find(name).parts
-
-
-def sources(root: Path, name: str) -> list[Path]:
-    """Return the files that a study's numbers depend on."""
-    find(name)
-    module = STUDIES[name].split(":")[0]
-    return [*plan.module_files(root, plan.modules_behind([module])), root / "requirements.txt"]
 
 
 def plain(value: Any) -> Any:
@@ -81,21 +38,23 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def provenance(study: Study, seconds: float) -> dict[str, Any]:
-    """Return where, when and with what a table was computed."""
+def provenance(study: Study, seconds: float, machines: Iterable[str]) -> dict[str, Any]:
+    """Return where (on which machines), when and with what a table was computed."""
     return {
         "settings": plain(study.settings),
         "versions": {
             "python": sys.version.split()[0],
             **{name: metadata.version(name) for name in RECORDED_PACKAGES},
         },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU used",
+        "machine": " and ".join(sorted(set(machines))),
         "date": datetime.now(UTC).date().isoformat(),
         "cpu_seconds": round(seconds, 1),
     }
 
 
-def describe(path: str, table: bytes, study: Study, seconds: float) -> dict[str, Any]:
+def describe(
+    path: str, table: bytes, study: Study, seconds: float, machines: Iterable[str]
+) -> dict[str, Any]:
     """Return the entry of a table in ``datapackage.json``."""
     frame = pd.read_csv(io.BytesIO(table))
     if set(frame.columns) != set(study.columns):
@@ -116,11 +75,13 @@ def describe(path: str, table: bytes, study: Study, seconds: float) -> dict[str,
         "hash": "sha256:" + hashlib.sha256(table).hexdigest(),
         "bytes": len(table),
         "schema": {"fields": fields},
-        "provenance": provenance(study, seconds),
+        "provenance": provenance(study, seconds, machines),
     }
 
 
-def store(folder: Path, name: str, frame: pd.DataFrame, study: Study, seconds: float) -> None:
+def store(
+    folder: Path, name: str, frame: pd.DataFrame, study: Study, seconds: float, machines: Iterable[str]
+) -> None:
     """Write a table and its entry; the table first, so that a kill in between leaves a mismatch that loading reports."""
     table = frame.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     path = folder / f"{name}.csv"
@@ -128,7 +89,7 @@ def store(folder: Path, name: str, frame: pd.DataFrame, study: Study, seconds: f
     package: dict[str, Any] = {"profile": "data-package", "name": "one-step-trap", "resources": []}
     if package_path.exists():
         package = json.loads(package_path.read_text(encoding="utf-8"))
-    entry = describe(f"{name}.csv", table.encode(), study, seconds)
+    entry = describe(f"{name}.csv", table.encode(), study, seconds, machines)
     others = [resource for resource in package["resources"] if resource["path"] != entry["path"]]
     package["resources"] = sorted([*others, entry], key=lambda resource: str(resource["path"]))
     write_atomically(path, table)
@@ -142,13 +103,14 @@ def validate(folder: Path) -> list[str]:
 
 
 @app.command()
-def part(name: str, index: int, output: Path) -> None:
-    """Compute one part of a study."""
+def part(name: str, index: int, output: Path, spent: Path) -> None:
+    """Compute one part of a study: its rows into ``output``, where and in how long into ``spent``."""
     start = time.process_time()
     frame = find(name).run(index)
     frame.attrs.clear()
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output.with_suffix(".seconds"), f"{time.process_time() - start:.2f}\n")
+    record = {"cpu_seconds": round(time.process_time() - start, 2), "machine": in_words()}
+    write_atomically(spent, json.dumps(record, ensure_ascii=False) + "\n")
     write_atomically(output, frame.to_csv(index=False, lineterminator="\n"))
     print(f"{name}: part {index} done, {len(frame)} rows", file=sys.stderr)
 
@@ -158,8 +120,9 @@ def table(name: str, files: Annotated[list[Path], typer.Argument()]) -> None:
     """Join the parts of a study and store the table with its provenance in data/."""
     study = find(name)
     frame = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
-    seconds = sum(float(path.with_suffix(".seconds").read_text()) for path in files)
-    store(Path("data"), name, frame, study, seconds)
+    spent = [json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in files]
+    seconds = sum(one["cpu_seconds"] for one in spent)
+    store(Path("data"), name, frame, study, seconds, (one["machine"] for one in spent))
     problems = validate(Path("data"))
     if problems:
         raise SystemExit("error: " + "; ".join(problems))

@@ -24,10 +24,10 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 import pandas as pd
-from numba import njit
 from numpy.typing import NDArray
 from scipy import stats
 
+from one_step_trap.compiling import njit
 from one_step_trap.discounting.checks import (
     check_at_least_zero,
     check_choice,
@@ -439,7 +439,7 @@ def _trained(V: NDArray[np.float64], visits: NDArray[np.int64], last_wrong: int,
     return Trained(V, visits, float(last_wrong) if success else math.inf, success)
 
 
-@njit(cache=True)
+@njit()
 def _train(  # type: ignore[no-untyped-def]
     delays, rewards, L, noise, gamma, n, alpha, epsilon, episodes, best, env_rng, rng
 ):

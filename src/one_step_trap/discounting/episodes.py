@@ -8,6 +8,7 @@ the live registry and measures the second.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ from one_step_trap.discounting.checks import (
     check_list,
     check_table,
 )
-from one_step_trap.engines import quiet_mujoco
+from one_step_trap.environments import Environment, entry_module
 from one_step_trap.errors import BookError
 from one_step_trap.stats import bootstrap_interval, proportion_interval
 from one_step_trap.validate import check_count, check_finite, check_gamma, check_rng, shown
@@ -57,14 +58,6 @@ PLAYED: Mapping[str, int] = {
 
 
 # --- the caps, from the registry --------------------------------------------------------------------------
-
-
-def _entry_module(spec: EnvSpec) -> str:
-    """Return the module that a spec's entry point lives in."""
-    entry = spec.entry_point
-    if isinstance(entry, str):
-        return entry.split(":")[0]
-    return str(getattr(entry, "__module__", ""))
 
 
 def _is_stub(spec: EnvSpec) -> bool:
@@ -104,7 +97,7 @@ def registry_table(
         check_kind(package, str, "package")
     rows = []
     for env_id, spec in specs.items():
-        module = _entry_module(check_kind(spec, EnvSpec, "every entry of the registry")).split(".")
+        module = entry_module(check_kind(spec, EnvSpec, "every entry of the registry")).split(".")
         if package is not None and module[0] != package:
             continue
         inside = module[:2] == ["gymnasium", "envs"] and len(module) > 2
@@ -232,24 +225,10 @@ def find_spec(env_id: Any) -> EnvSpec:
         raise BookError(f"{env_id!r} is not a known gymnasium environment{hint}") from error
 
 
-def make(env_id: str, *, cap: int | None = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+def make(env_id: str, *, cap: int | None = None, **options: Any) -> Environment:
     """Return the environment, cut off at ``cap`` steps where given; one clear error if it cannot run."""
-    spec = find_spec(env_id)
-    if cap is not None:
-        kwargs["max_episode_steps"] = check_count(cap, "cap")
-    try:
-        # The checker wraps every step in tests that gymnasium's own environments have long passed.
-        with quiet_mujoco(spec):
-            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-    except TypeError as error:
-        raise BookError(
-            f"{env_id} cannot be made with these arguments: {str(error).splitlines()[0]}"
-        ) from error
-    except (gymnasium.error.Error, ImportError) as error:
-        family = _entry_module(spec).split(".")
-        extra = family[2] if family[:2] == ["gymnasium", "envs"] and len(family) > 2 else ""
-        advice = f"; try: pip install 'gymnasium[{extra}]'" if extra and not _is_stub(spec) else ""
-        raise BookError(f"{env_id} cannot be made here: {str(error).splitlines()[0]}{advice}") from error
+    find_spec(env_id)
+    return Environment(env_id, max_steps=None if cap is None else check_count(cap, "cap"), options=options)
 
 
 def can_make(env_id: str) -> bool:
@@ -300,16 +279,16 @@ def play_random(
     env = make(env_id, cap=limit)
     lengths, rewards = np.zeros(episodes, dtype=np.int64), np.zeros(episodes)  # (episodes,)
     ended = np.zeros(episodes, dtype=np.bool_)  # (episodes,)
-    for i, (env_seed, action_seed) in enumerate(_episode_seeds(seed, episodes)):
-        env.reset(seed=env_seed)
-        env.action_space.seed(action_seed)
-        terminated = truncated = False
-        while not (terminated or truncated):
-            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            lengths[i] += 1
-            rewards[i] += float(reward)
-        ended[i] = terminated
-    env.close()
+    with contextlib.closing(env), env.guarded("its action space"):
+        for i, (env_seed, action_seed) in enumerate(_episode_seeds(seed, episodes)):
+            env.reset(env_seed)
+            env.action_space.seed(action_seed)
+            terminated = truncated = False
+            while not (terminated or truncated):
+                _, reward, terminated, truncated = env.step(env.action_space.sample())
+                lengths[i] += 1
+                rewards[i] += reward
+            ended[i] = terminated
     return Episodes(env_id, lengths, ended, rewards, limit, ours, seed)
 
 
@@ -402,8 +381,7 @@ def exact_length(env_id: str, *, cap: int | None = None, uncapped: int = 20_000)
     if limit > MAX_EXACT_CAP:
         raise BookError(f"cap must be at most {MAX_EXACT_CAP:,} to be summed step by step, got {limit:,}")
     env = make(env_id)
-    table = getattr(env.unwrapped, "P", None)
-    mu = getattr(env.unwrapped, "initial_state_distrib", None)
+    table, mu = (getattr(env.unwrapped, name, None) for name in ("P", "initial_state_distrib"))
     env.close()
     if not isinstance(table, Mapping) or mu is None:
         raise BookError(

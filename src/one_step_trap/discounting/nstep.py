@@ -35,7 +35,7 @@ from one_step_trap.discounting.checks import (
     check_positions,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
+from one_step_trap.stats import ROUNDING, Interval, bootstrap_interval
 from one_step_trap.validate import (
     IntArray,
     check_count,
@@ -341,7 +341,7 @@ def compare_n(choose: NStepResult, judge: NStepResult, rng: np.random.Generator)
         tuple(bootstrap_interval(column, rng) for column in rms.T),
         choose.n_steps[best],
         advantage,
-        _verdict(best, gaps, advantage),
+        _verdict(best, gaps, advantage, float(np.abs(rms).max())),
     )
 
 
@@ -510,11 +510,13 @@ def _split_error(errors: FloatArray, D_sum: FloatArray) -> tuple[FloatArray, Flo
     return np.where(diverged, np.inf, mse - variance), np.where(diverged, np.inf, variance)
 
 
-def _verdict(best: int, gaps: FloatArray, advantage: Sequence[Interval]) -> str:
-    """Apply the rule; an end of the range wins only when it beats every n that acts differently from it."""
-    same = [
-        not np.any(gap) for gap in gaps.T
-    ]  # n's that act alike, as all do that are longer than the episodes
+def _verdict(best: int, gaps: FloatArray, advantage: Sequence[Interval], scale: float) -> str:
+    """Apply the rule; an end of the range wins only when it beats every n that acts differently from it.
+
+    ``scale``: the largest of the errors that ``gaps`` are differences of.
+    """
+    # n's that act alike, as all do that are longer than the episodes
+    same = [np.abs(gap).max() <= ROUNDING * scale for gap in gaps.T]
     loses = [interval.low > 0 for interval in advantage]
     if all(same):
         return SAME

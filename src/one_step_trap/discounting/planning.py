@@ -39,7 +39,7 @@ import pandas as pd
 
 from one_step_trap.discounting.checks import check_choice, check_flag, check_kind, check_list, check_positions
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, first_lowest, percentile_interval, percentile_intervals
 from one_step_trap.validate import (
     FloatArray,
     IntArray,
@@ -166,7 +166,7 @@ class PlanningResult:
 
     def best_gamma(self) -> FloatArray:
         """Return, for each n, the γ of the grid with the lowest mean loss (the smaller one where two tie)."""
-        return np.asarray(np.array(self.study.gammas)[self.mean_loss().argmin(axis=1)])
+        return np.asarray(np.array(self.study.gammas)[first_lowest(self.mean_loss(), TIE)])
 
     def to_frame(self) -> pd.DataFrame:
         """Return a tidy table, one row for each n and γ: the losses and ``distinct``, averaged."""
@@ -367,17 +367,17 @@ def summarise(result: PlanningResult, rng: np.random.Generator, *, resamples: in
     curves = (weights @ result.loss.reshape(M, N * G)).reshape(resamples, N, G)
     curves = np.concatenate([result.mean_loss()[None], curves])  # the first entry is the estimate itself
     gammas = np.array(result.study.gammas)
-    best = curves.argmin(axis=2)  # (1 + B, N)
+    best = first_lowest(curves, TIE)  # (1 + B, N)
     best_loss, long_loss = curves.min(axis=2), curves[:, :, -1]
     best_gamma = gammas[best]
-    shift = _percentile(best_gamma[:, -1] - best_gamma[:, 0], M)
+    shift = percentile_interval(best_gamma[:, -1] - best_gamma[:, 0], M)
     grows = bool((np.diff(best_gamma[0]) >= 0).all())
     return Summary(
         result.study.trajectories,
-        tuple(_percentile(column, M) for column in best_gamma.T),
-        tuple(_percentile(column, M) for column in best_loss.T),
-        tuple(_percentile(column, M) for column in long_loss.T),
-        tuple(_percentile(column, M) for column in (long_loss - best_loss).T),
+        percentile_intervals(best_gamma, M),
+        percentile_intervals(best_loss, M),
+        percentile_intervals(long_loss, M),
+        percentile_intervals(long_loss - best_loss, M),
         shift,
         HOLDS if grows and shift.low > 0 else DOES_NOT_HOLD,
     )
@@ -492,12 +492,6 @@ def _count_distinct(policies: IntArray) -> FloatArray:
     M, D, N, G, S = policies.shape
     ordered = policies.astype(np.int16).transpose(0, 2, 3, 1, 4).reshape(-1, D, S)
     return np.array([len({row.tobytes() for row in rows}) for rows in ordered], dtype=float).reshape(M, N, G)
-
-
-def _percentile(values: FloatArray, n: int) -> Interval:
-    """Return the interval of an estimate (entry 0) and its bootstrap replicates (the rest)."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high), n)
 
 
 def _check_data(data: Trajectories, n_states: int, n_actions: int) -> None:

@@ -458,7 +458,7 @@ def resolution(
     for j, gamma in enumerate(grid):
         pi = policy(mdps, gamma)
         _, Q = action_values(mdps, pi, gamma)
-        ranked = Q[:, mdps.decisions].argsort(-1)  # (M, D, A), worst to best
+        ranked = Q[:, mdps.decisions].argsort(-1, kind="stable")  # (M, D, A), worst to best
         pair = ranked[..., [-1, -2]]  # (M, D, 2): a₁ and a₂
         values = np.take_along_axis(Q[:, mdps.decisions], pair, -1)
         gap[:, j] = (values[..., 0] - values[..., 1]).mean(1)

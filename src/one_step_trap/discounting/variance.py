@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from one_step_trap.discounting.checks import check_at_least_zero, check_flag, check_gammas, check_kind
 from one_step_trap.errors import BookError
+from one_step_trap.stats import ROUNDING
 from one_step_trap.validate import (
     FloatArray,
     check_count,
@@ -124,7 +125,8 @@ def return_moments(process: RewardProcess, gamma: float) -> ReturnMoments:
     m = _solve(eye - gamma * P, r)
     delta = process.R + gamma * m[..., None, :] - m[..., :, None]  # (..., S, S)
     u = (P * (delta**2 + process.noise)).sum(-1)  # (..., S)
-    return ReturnMoments(m, _solve(eye - gamma**2 * P, u), u)
+    # Where nothing is left to chance, rounding may put the variance below the 0 that it cannot pass.
+    return ReturnMoments(m, np.maximum(_solve(eye - gamma**2 * P, u), 0), u)
 
 
 def _check_process(process: RewardProcess, gamma: float) -> float:
@@ -174,7 +176,10 @@ def truncation_horizon(gamma: float, tolerance: float) -> int:
     gamma, tolerance = check_gamma(gamma), check_real(tolerance, "tolerance")
     if not 0 < tolerance < 1:
         raise BookError(f"tolerance must lie in (0, 1), got {tolerance:g}")
-    return 1 if gamma == 0 else max(1, math.ceil(math.log(tolerance) / math.log(gamma)))
+    if gamma == 0:
+        return 1
+    exact = math.log(tolerance) / math.log(gamma)
+    return max(1, math.ceil(exact - ROUNDING * exact))  # where it is whole, rounding adds no step
 
 
 def sample_returns(

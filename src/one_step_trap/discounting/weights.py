@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike
 from one_step_trap.errors import BookError
 from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma, check_real
 
+LAST_BELOW_ONE = math.nextafter(1, 0)
+"""The largest float below 1."""
+
 
 def _check_steps(steps: ArrayLike, name: str = "steps") -> FloatArray:
     """Return the numbers of steps (any shape) as float64, all at least 0."""
@@ -28,11 +31,11 @@ def _check_steps(steps: ArrayLike, name: str = "steps") -> FloatArray:
     return result
 
 
-def _check_weight(weight: Any) -> float:
+def _check_weight(weight: Any, name: str = "weight") -> float:
     """Return a weight in (0, 1]: no finite number of steps brings γⁿ to 0."""
-    number = check_real(weight, "weight")
+    number = check_real(weight, name)
     if not 0 < number <= 1:
-        raise BookError(f"weight must lie in (0, 1], got {number:g}")
+        raise BookError(f"{name} must lie in (0, 1], got {number:g}")
     return number
 
 
@@ -47,7 +50,8 @@ def log10_weight_left(gamma: float, steps: ArrayLike) -> FloatArray:
     n = _check_steps(steps)
     if gamma == 0:
         return np.where(n == 0, 0.0, -np.inf)
-    return np.asarray(n * math.log10(gamma))
+    with np.errstate(over="ignore"):  # minus infinity is then what is left
+        return np.asarray(n * math.log10(gamma))
 
 
 def weight_left(gamma: float, steps: ArrayLike) -> FloatArray:
@@ -98,17 +102,25 @@ def half_life(gamma: float) -> float:
     return steps_to_weight(gamma, 0.5)
 
 
-def gamma_to_reach(steps: float, weight: float = 0.5) -> float:
+def gamma_to_reach(
+    steps: float, weight: float = 0.5, *, names: tuple[str, str] = ("steps", "weight")
+) -> float:
     """Return the γ = w^{1/n} that leaves ``weight`` on a reward ``steps`` away: the discount that a task
     length asks for.
 
     ``steps`` above 0, ``weight`` in (0, 1]. It nears 1 as 1 - γ ≈ ln(1/w) / n, so ten times the length costs
-    one more nine.
+    one more nine, and a float has room for 15. ``names``: what errors call the two.
     """
-    n, w = check_real(steps, "steps"), _check_weight(weight)
+    n, w = check_real(steps, names[0]), _check_weight(weight, names[1])
     if n <= 0:
-        raise BookError(f"steps must be above 0, got {n:g}")
-    return math.exp(math.log(w) / n)
+        raise BookError(f"{names[0]} must be above 0, got {n:g}")
+    gamma = math.exp(math.log(w) / n)
+    if gamma == 1 and w < 1:
+        raise BookError(
+            f"{names[0]} = {n:g} is too far: the discount that leaves {w:g} there is nearer to 1 than any float below 1, "
+            f"and the last of these leaves it at {steps_to_weight(LAST_BELOW_ONE, w):.2g} steps"
+        )
+    return gamma
 
 
 def mass_within(gamma: float, steps: ArrayLike) -> FloatArray:
@@ -124,24 +136,33 @@ def mass_within(gamma: float, steps: ArrayLike) -> FloatArray:
         return np.where(n == 0, 0.0, 1.0)
     # log1p keeps digits near 1, where plain logs lose them; near 0 it is the other way round.
     log_gamma = math.log1p(gamma - 1) if gamma > 0.5 else math.log(gamma)
-    return np.asarray(-np.expm1(n * log_gamma))
+    with np.errstate(over="ignore"):
+        return np.asarray(-np.expm1(n * log_gamma))
 
 
 def scientific(log10_value: float, digits: int = 2) -> str:
     """Return the number with this decimal logarithm in scientific notation, also beyond the range of a float.
 
-    ``scientific(-436.48)`` is "3.3e-437". Minus infinity gives "0". ``digits`` from 1 to 17, all that a float has.
+    ``scientific(-436.48)`` is "3.3e-437". Minus infinity gives "0". ``digits`` from 1 to 17, all that a float has. A
+    logarithm beyond 10¹², which leaves no digit of the number certain, is shown itself: "10^-3.01e+299".
     """
     if isinstance(log10_value, float) and log10_value == -math.inf:
         return "0"
     log10_value, digits = check_real(log10_value, "log10_value"), check_count(digits, "digits")
     if digits > 17:
         raise BookError(f"digits must be at most 17, all that a float has, got {digits}")
+    if abs(log10_value) > 1e12:
+        return f"10^{log10_value:.3g}"
     exponent = math.floor(log10_value)
     mantissa = f"{10 ** (log10_value - exponent):.{digits - 1}f}"
     if mantissa.startswith("10"):  # 9.99 rounds up into the next power
         mantissa, exponent = f"{1:.{digits - 1}f}", exponent + 1
     return f"{mantissa}e{exponent:+03d}"
+
+
+def _discount(gamma: float, digits: int) -> str:
+    """Return a discount with ``digits``, or with all that it has where rounding would blur its distance from 1."""
+    return f"{gamma:.{digits}g}" if gamma == 1 or 1 - gamma > 1e-5 else repr(gamma)
 
 
 @dataclass(frozen=True)
@@ -164,7 +185,7 @@ class DiscountReport:
 
     def __str__(self) -> str:
         lines = [
-            f"gamma                 {self.gamma:.6g}",
+            f"gamma                 {_discount(self.gamma, 6)}",
             f"effective horizon     {self.effective_horizon:,.1f} steps",
             f"half-life             {self.half_life:,.1f} steps",
             f"1% of weight left at  {self.one_percent:,.1f} steps",
@@ -173,7 +194,7 @@ class DiscountReport:
             lines.append(f"{'steps':>12} {'weight left':>14} {'mass within':>12}")
         for n, share in zip(self.steps, self.mass_within, strict=True):
             weight = scientific(float(log10_weight_left(self.gamma, n)), digits=3)
-            lines.append(f"{n:>12,.0f} {weight:>14} {share:>12.1%}")
+            lines.append(f"{f'{n:,.0f}' if n < 1e15 else f'{n:g}':>12} {weight:>14} {share:>12.1%}")
         return "\n".join(lines)
 
 
@@ -216,20 +237,19 @@ class ReachReport:
         return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
 
     def __str__(self) -> str:
-        digits = ".7g" if self.horizon_factor < 1e3 else ".15g"  # near 1 the nines are what is asked for
         return (
-            f"to leave {self.weight:g} of the weight at {self.steps:,.10g} steps: gamma = {self.gamma:{digits}}\n"
+            f"to leave {self.weight:g} of the weight at {self.steps:,.10g} steps: gamma = {_discount(self.gamma, 7)}\n"
             f"effective horizon     {self.effective_horizon:,.1f} steps "
             f"({self.horizon_factor:.3g} times that of .99)\n"
             f"half-life             {self.half_life:,.1f} steps"
         )
 
 
-def reach(steps: float, weight: float = 0.5) -> ReachReport:
+def reach(steps: float, weight: float = 0.5, *, names: tuple[str, str] = ("steps", "weight")) -> ReachReport:
     """Return the γ that leaves ``weight`` (in (0, 1]) at ``steps`` (above 0), and the horizon that comes with
-    it.
+    it. ``names``: what errors call the two.
     """
-    gamma = gamma_to_reach(steps, weight)
+    gamma = gamma_to_reach(steps, weight, names=names)
     horizon = effective_horizon(gamma)
     return ReachReport(
         steps=float(steps),

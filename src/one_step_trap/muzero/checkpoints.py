@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from one_step_trap import folders
 from one_step_trap.errors import BookError
 from one_step_trap.validate import shown
 
@@ -42,6 +44,17 @@ def checkpoint_path(folder: str | Path) -> Path:
         raise BookError(f"folder must be a path, got {shown(folder)}")
     path = Path(folder)
     return path if path.suffix == ".safetensors" else path / NAME
+
+
+@contextlib.contextmanager
+def held(folder: str | Path | None) -> Iterator[None]:
+    """Keep other trainings out of a folder meanwhile: one that writes there already is an error (`folders.held`)."""
+    if folder is None:
+        yield
+        return
+    path = checkpoint_path(folder)
+    with folders.held(path.parent, path.name):
+        yield
 
 
 def _digest(arrays: Arrays, texts: dict[str, str]) -> str:

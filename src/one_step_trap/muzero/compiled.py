@@ -19,9 +19,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from one_step_trap.compiling import njit
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.lanes import (
     chosen,
@@ -167,7 +167,7 @@ WIDTH = 16
 TOGETHER = 4
 """Roots that a thread searches side by side (8 are no faster; one by one takes a tenth longer)."""
 
-_exp = njit(cache=True, nogil=True, error_model="numpy")(_power_of_e)
+_exp = njit(nogil=True, error_model="numpy")(_power_of_e)
 
 
 class Packed(NamedTuple):
@@ -217,13 +217,13 @@ def _blocks(W: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(full.reshape(len(full), -1, WIDTH).transpose(1, 0, 2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _pair(x: Any, row: int, W: Any, c: int, k: int) -> Any:
     """Return what the inputs k and k + 1 add to block c of the outputs."""
     return x[row, k] * sixteen(W, (c, k, 0)) + x[row, k + 1] * sixteen(W, (c, k + 1, 0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _layer(x: Any, row: int, W: Any, b: Any, bias: int, out: Any, to: int, rectified: bool) -> None:
     """Write ``x[row] W + b[bias]``, or the larger of this and 0, to ``out[to]``: the sums of `affine`."""
     for c in range(W.shape[0]):
@@ -235,7 +235,7 @@ def _layer(x: Any, row: int, W: Any, b: Any, bias: int, out: Any, to: int, recti
         store(larger(sums, 0) if rectified else sums, out, (to, c * WIDTH))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _unit_scale(s: Any, row: int, state: Any, states: Any, to: int) -> None:
     """Write what is state in ``s[row]``, scaled to [0, 1] by its minimum and maximum, to ``states[to]``."""
     low, high = s[row, 0], s[row, 0]
@@ -249,7 +249,7 @@ def _unit_scale(s: Any, row: int, state: Any, states: Any, to: int) -> None:
         store(chosen(eight(state, (0, k)), scaled, 0), states, (to, k))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _softmax(heads: Any, row: int, bins: int, P: Any, to: int) -> float:
     """Write the softmax of a row's policy logits to ``P[to]`` in float64; return the sum before it was divided by."""
     A, mass = P.shape[1], 0.0
@@ -264,7 +264,7 @@ def _softmax(heads: Any, row: int, bins: int, P: Any, to: int) -> float:
     return mass
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _decode(heads: Any, row: int, bins: int, places: Any) -> Any:
     """Return the value ``h⁻¹(softmax(logits) · places)`` of a row's first ``bins`` logits."""
     top, mass, z = np.float32(-np.inf), 0.0, 0.0
@@ -281,7 +281,7 @@ def _decode(heads: Any, row: int, bins: int, places: Any) -> Any:
     return math.copysign(excess * (excess + 2), z)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _predict_all(w: Any, bins: int, states: Any, logits: Any, values: Any) -> None:
     """Write policy logits (B, A) and values (B,) of states (B, L)."""
     W_prediction, b_prediction, W_heads, b_heads, places = w[4:9]
@@ -294,7 +294,7 @@ def _predict_all(w: Any, bins: int, states: Any, logits: Any, values: Any) -> No
             logits[i, a] = heads[0, bins + a]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _search_range(
     w: Any,
     L: int,

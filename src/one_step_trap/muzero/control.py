@@ -31,7 +31,7 @@ from one_step_trap.muzero.environments import DRY, GRID, Lanes, Task, check_task
 from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.search import Model, SearchSettings, search
-from one_step_trap.stats import Interval, exact
+from one_step_trap.stats import Interval, exact, percentile_ends, percentile_interval
 from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_real, check_rng
 
 INTERVALS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100)
@@ -207,7 +207,7 @@ def table(
     for key, group in rows.groupby(keys, sort=True):
         wide = group.pivot(index="seed", columns="x", values="value").dropna(axis=1)
         means = resamples(len(wide), rng, check_count(draws, "draws")) @ wide.to_numpy()
-        low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
+        low, high = percentile_ends(means)
         n = len(wide)
         out += [(*key, x, *three, n) for x, *three in zip(wide.columns, means[0], low, high, strict=True)]
     return pd.DataFrame(out, columns=[*keys, "x", "value", "low", "high", "n"])
@@ -217,9 +217,7 @@ def mean_interval(values: FloatArray, rng: np.random.Generator, draws: int = 4_0
     """Return the mean of at least two values with its 95% percentile interval."""
     if len(values) < 2:
         raise BookError(f"an interval needs at least 2 training seeds, got {len(values)}")
-    means = resamples(len(values), rng, draws) @ values
-    low, high = np.quantile(means[1:], [0.025, 0.975])
-    return Interval(float(means[0]), float(low), float(high), len(values))
+    return percentile_interval(resamples(len(values), rng, draws) @ values, len(values))
 
 
 def five() -> tuple[Interval, str, str]:
@@ -254,9 +252,9 @@ def trend(returns: pd.DataFrame, rng: np.random.Generator) -> Interval:
 
 
 def _slopes(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return the least-squares slope of each row of y (n, m) against x (m,)."""
+    """Return the least-squares slope of each row of y (n, m) against x (m,): exactly 0 where nothing changes."""
     centred = x - x.mean()
-    return np.asarray(y @ centred / (centred @ centred))
+    return np.asarray((y - y[:, :1]) @ centred / (centred @ centred))
 
 
 def control_verdict(updates: Interval, compute: Interval) -> tuple[str, str]:

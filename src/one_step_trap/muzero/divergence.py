@@ -39,7 +39,7 @@ from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.policies import Rollouts, log_ratio, offpolicy_verdict
 from one_step_trap.muzero.search import Model, SearchSettings, search
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, percentile_ends, percentile_interval
 from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_rng
 
 DEPTH = 50
@@ -236,7 +236,7 @@ class Unrolled(NamedTuple):
 
 def unroll(model: MuZeroNet | Model, observations: ArrayLike, actions: ArrayLike) -> Unrolled:
     """Return what a model predicts from observations (B, O) along actions (B, H), never looking again."""
-    known, taken = as_model(model), np.asarray(actions)
+    known, taken = as_model(model, finite=False), np.asarray(actions)
     if taken.ndim != 2 or not taken.size or taken.dtype.kind not in "iu":
         raise BookError(
             f"actions must be whole numbers of shape (starts, depth), got {taken.dtype} of shape {taken.shape}"
@@ -271,7 +271,7 @@ def errors(model: MuZeroNet | Model, episodes: Episodes) -> dict[str, FloatArray
     ``abs(Σ_{i ≤ k} γⁱ⁻¹ (r̂ⁱ - r_{t+i}))``; ``guess``, of the reward, if the depth is all that is known: the median
     of the real ones there stands for all; ``latent``, the Euclidean distance to the encoded observation; ``alive``, 1 or 0.
     """
-    known, e = as_model(model), check_kind(episodes, Episodes, "episodes", made_by="record")
+    known, e = as_model(model, finite=False), check_kind(episodes, Episodes, "episodes", made_by="record")
     B, H = e.actions.shape
     said = unroll(known, e.observations[:, 0], e.actions)
     flat = np.asarray(known.represent(e.observations.reshape(B * (H + 1), -1)))
@@ -392,7 +392,7 @@ def curves(rows: pd.DataFrame, measure: str, rng: np.random.Generator, *, draws:
     for (K, behaviour), group in part.groupby(["unroll_steps", "behaviour"], sort=True):
         wide = group.pivot(index="seed", columns="depth", values="value").dropna(axis=1)
         means = resamples(len(wide), rng, check_count(draws, "draws")) @ wide.to_numpy()
-        low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
+        low, high = percentile_ends(means)
         n = len(wide)
         out += [
             (K, behaviour, d, *three, n) for d, *three in zip(wide.columns, means[0], low, high, strict=True)
@@ -439,9 +439,8 @@ def growth(
             f"a growth needs {FEWEST_SEEDS} seeds with errors at depths {K} and {far * K}, {len(both)} have both"
         )
     logs = np.log(both[:, 1] / both[:, 0])
-    means = resamples(len(logs), rng, draws) @ logs
-    low, high = np.quantile(means[1:], [0.025, 0.975])
-    value, low, high = np.exp([means[0], low, high])
+    means = percentile_interval(resamples(len(logs), rng, draws) @ logs, len(logs))
+    value, low, high = np.exp(means[:3])
     return Interval(float(value), float(low), float(high), len(logs))
 
 

@@ -22,9 +22,18 @@ from gymnasium import spaces
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from numpy.typing import ArrayLike, NDArray
 
+from one_step_trap.environments import Environment
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.transforms import check_range, reachable_range
-from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_gamma, shown
+from one_step_trap.validate import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    shown,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -125,20 +134,23 @@ class Task:
     reward_high: float | None = None
     max_steps: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(init=False)
+    """The id under which the environment is registered, however ``id`` spells it."""
     observation_size: int = field(init=False)
     actions: int = field(init=False)
     time_limit: int | None = field(init=False)
     """The environment's own time limit; None if it has none."""
 
     def __post_init__(self) -> None:
-        env = make(self.id, self.options)
         put = object.__setattr__
-        put(self, "options", dict(self.options))
+        put(self, "options", _check_options(self.options))
+        env = Environment(self.id, options=self.options)
+        put(self, "name", env.name)
         put(self, "actions", _check_actions(env.action_space, self.id))
         put(self, "observation_size", _check_observations(env.observation_space, self.id))
-        put(self, "time_limit", env.spec.max_episode_steps if env.spec else None)
+        put(self, "time_limit", env.time_limit)
         env.close()
-        known = REWARD_BOUNDS.get(self.id, USUAL_BOUNDS)
+        known = REWARD_BOUNDS.get(self.name, USUAL_BOUNDS)
         low = known[0] if self.reward_low is None else self.reward_low
         high = known[1] if self.reward_high is None else self.reward_high
         low, high = check_range(low, high, ("reward_low", "reward_high"))
@@ -181,26 +193,25 @@ class Task:
 
     def check_rewards(self, rewards: ArrayLike) -> Float32:
         """Return rewards as float32; one beyond the bounds is an error."""
-        array = np.asarray(rewards, dtype=np.float64)
+        array = check_finite(rewards, f"the rewards of {self.id}")
         low, high = self.reward_bounds
-        if not np.isfinite(array).all() or array.min() < low - 1e-9 or array.max() > high + 1e-9:
-            worst = array[~((array >= low) & (array <= high))][0]
+        outside = (array < low - 1e-9) | (array > high + 1e-9)
+        if outside.any():
             raise BookError(
-                f"{self.id} gave a reward of {worst:g}, outside the bounds [{low:g}, {high:g}]: name the right ones, "
-                "Task(id, reward_low, reward_high), so that no value is clipped"
+                f"{self.id} gave a reward of {array[outside][0]:g}, outside the bounds [{low:g}, {high:g}]: name the right "
+                "ones, reward_low and reward_high, so that no value is clipped"
             )
         return array.astype(np.float32)
 
-    def environment(self) -> gym.Env[Any, Any]:
+    def environment(self) -> Environment:
         """Return a new environment of this task."""
-        return make(self.id, self.options, self.step_limit)
+        return Environment(self.id, max_steps=self.step_limit, options=self.options)
 
     def encoder(self) -> Encoder:
         """Return the map from observations to rows of numbers."""
-        env = make(self.id, self.options)
-        space = env.observation_space
+        env = self.environment()
         env.close()
-        return Encoder(space)
+        return Encoder(env.observation_space)
 
     def as_json(self) -> dict[str, Any]:
         """Return what names this task, for a checkpoint."""
@@ -222,23 +233,15 @@ def check_task(task: Any) -> Task:
     return task
 
 
-def make(id: str, options: Mapping[str, Any], max_steps: int | None = None) -> gym.Env[Any, Any]:
-    """Return Gymnasium's environment; an id or options that it does not know are one clear error."""
-    if not isinstance(id, str) or not id:
-        raise BookError(f"id must be the id of a Gymnasium environment such as CartPole-v1, got {shown(id)}")
+def _check_options(options: Any) -> dict[str, Any]:
+    """Return keyword arguments that a checkpoint can hold."""
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
         raise BookError(f"options must map names to values, got {shown(options)}")
     try:
         json.dumps(dict(options))
     except (TypeError, ValueError):
         raise BookError(f"options must be plain values that JSON can hold, got {shown(options)}") from None
-    try:
-        return gym.make(id, max_episode_steps=max_steps, disable_env_checker=True, **options)
-    except BookError:
-        raise
-    except Exception as error:  # Gymnasium, and what it imports, raise errors of many kinds
-        reason = " ".join(str(error).split())
-        raise BookError(f"Gymnasium cannot make the environment {shown(id)}: {reason}") from None
+    return dict(options)
 
 
 def _check_actions(space: spaces.Space[Any], id: str) -> int:
@@ -283,14 +286,12 @@ class Encoder:
             self.reach: FloatArray = np.where(self.bounded, (high - low) / 2, 1.0)
 
     def __call__(self, observation: Any) -> Float32:
-        """Return the numbers of one observation; NaN or infinite ones are an error."""
+        """Return the numbers of one observation, as an `Environment` gives it."""
         if self.first is not None:
             row = np.zeros(self.size, dtype=np.float32)
-            row[int(observation) - self.first] = 1
+            row[observation - self.first] = 1
             return row
         x = (np.asarray(observation, dtype=np.float64).ravel() - self.centre) / self.reach
-        if not np.isfinite(x).all():
-            raise BookError("the environment gave an observation that is not finite")
         return np.where(self.bounded, x, np.sign(x) * np.log1p(np.abs(x))).astype(np.float32)
 
 
@@ -323,9 +324,8 @@ class Lanes:
         self.seed = check_count(seed, "seed", minimum=0)
         self.stream = check_count(stream, "stream", minimum=0)
         self.environments = [self.task.environment() for _ in range(self.count)]
-        self.encode = self.task.encoder()
-        first = getattr(self.environments[0].action_space, "start", 0)
-        self.first_action = int(first)
+        self.encode = Encoder(self.environments[0].observation_space)
+        self.first_action = int(getattr(self.environments[0].action_space, "start", 0))
         self.episodes = np.full(self.count, -1, dtype=np.int64)
         self.actions_taken: list[list[int]] = [[] for _ in range(self.count)]
         self.observations: Float32 = np.zeros((self.count, self.task.observation_size), dtype=np.float32)
@@ -341,7 +341,7 @@ class Lanes:
     def _begin(self, lane: int) -> Float32:
         key = (self.seed, self.stream, lane, int(self.episodes[lane]))
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-        return self.encode(self.environments[lane].reset(seed=seed)[0])
+        return self.encode(self.environments[lane].reset(seed))
 
     def step(self, actions: IntArray, lanes: IntArray | None = None) -> Step:
         """Take one action in every lane, or only in ``lanes`` (n,); ended episodes stay ended until `reset`."""
@@ -349,9 +349,10 @@ class Lanes:
         rewards = np.zeros(len(chosen))
         terminated, truncated = np.zeros(len(chosen), dtype=bool), np.zeros(len(chosen), dtype=bool)
         for i, (lane, action) in enumerate(zip(chosen.tolist(), actions.tolist(), strict=True)):
-            observation, reward, ended, cut, _ = self.environments[lane].step(action + self.first_action)
-            rewards[i], terminated[i], truncated[i] = reward, ended, cut and not ended
-            self.observations[lane] = self.encode(observation)
+            after = self.environments[lane].step(action + self.first_action)
+            rewards[i], terminated[i] = after.reward, after.terminated
+            truncated[i] = after.truncated and not after.terminated
+            self.observations[lane] = self.encode(after.observation)
             self.actions_taken[lane].append(action)
         return Step(self.observations[chosen], self.task.check_rewards(rewards), terminated, truncated)
 
@@ -361,7 +362,7 @@ class Lanes:
         for lane, environment in enumerate(self.environments):
             row = self._begin(lane)
             for action in actions[lane]:
-                row = self.encode(environment.step(action + self.first_action)[0])
+                row = self.encode(environment.step(action + self.first_action).observation)
             self.observations[lane], self.actions_taken[lane] = row, list(actions[lane])
         if not np.array_equal(self.observations, observations):
             raise BookError(

@@ -7,17 +7,17 @@ import numpy as np
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.environments import Lanes, Task, check_task
 from one_step_trap.muzero.networks import MuZeroNet, NetworkModel
-from one_step_trap.muzero.search import Model, SearchSettings, search
+from one_step_trap.muzero.search import Model, SearchSettings, guarded, search
 from one_step_trap.validate import FloatArray, check_count, shown
 
 
-def as_model(model: MuZeroNet | Model) -> Model:
-    """Return a network as a model for the search; any other model as it is."""
+def as_model(model: MuZeroNet | Model, *, finite: bool = True) -> Model:
+    """Return a network as a model for the search; any other model guarded (`search.guarded`)."""
     known = NetworkModel(model) if isinstance(model, MuZeroNet) else model
     for name in ("represent", "predict", "dynamics"):
         if not callable(getattr(known, name, None)):
             raise BookError(f"model must be a MuZeroNet or have the function {name}, got {shown(model)}")
-    return known
+    return guarded(known, finite=finite)
 
 
 def evaluate(

@@ -25,7 +25,7 @@ from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.training import Evaluation, TrainingResult, preset, resume, train
 from one_step_trap.stats import Interval, bootstrap_interval, readable
 from one_step_trap.trap.instrument import _standalone, output_folder
-from one_step_trap.validate import FloatArray, check_count
+from one_step_trap.validate import FloatArray, check_count, shown
 
 EPISODES = 50
 STREAM = 3_000_000
@@ -176,11 +176,8 @@ def _by_depth(behaviour: str, name: str, found: FloatArray, rng: np.random.Gener
     rows = []
     for k in range(found.shape[1]):
         column = found[:, k][~np.isnan(found[:, k])]
-        n = len(column)
-        if n >= divergence.FEWEST_STARTS:
-            means = divergence.resamples(n, rng, 1_000) @ column
-            low, high = np.quantile(means[1:], [0.025, 0.975])
-            rows.append((behaviour, k, name, float(means[0]), float(low), float(high), n))
+        if len(column) >= divergence.FEWEST_STARTS:
+            rows.append((behaviour, k, name, *control.mean_interval(column, rng, 1_000)))
     return pd.DataFrame(rows, columns=["behaviour", "depth", "measure", "value", "low", "high", "n"])
 
 
@@ -205,8 +202,8 @@ def run(
     What is not given is taken from the environment's preset (``unroll_steps`` 5, ``seed`` 0). ``reward_low`` and
     ``reward_high``: bounds of a step's reward, for environments whose bounds are not known. With ``out`` the training keeps a
     checkpoint in that folder, and the files of `render` are written there in the end, all or none. A run that is resumed
-    writes into its own folder; of a finished one only the report is made again. ``progress`` is called with a line now and
-    then.
+    writes into its own folder; of a finished one the report is made again, and files that are missing. ``progress`` is called
+    with a line now and then.
 
     Errors: `BookError`, before anything is trained or written, for an environment, settings or a folder that cannot work.
     """
@@ -237,12 +234,15 @@ def run(
     if out is None:
         return measure(train(task, settings, seed, progress=say.point), episodes=episodes, depth=depth), []
     folder = Path(out)
-    if checkpoints.checkpoint_path(folder).exists():
-        raise BookError(f"{folder} holds a training already: go on with it (resume), or name another folder")
-    with output_folder(folder, tuple(file_names(task.id).values())) as write:
-        result = train(task, settings, seed, progress=say.point, folder=folder)
-        report = measure(result, episodes=episodes, depth=depth)
-        return report, write(render(report))
+    with checkpoints.held(folder):
+        if checkpoints.checkpoint_path(folder).exists():
+            raise BookError(
+                f"{folder} holds a training already: go on with it (resume), or name another folder"
+            )
+        with output_folder(folder, tuple(file_names(task.id).values())) as write:
+            result = train(task, settings, seed, progress=say.point, folder=folder)
+            report = measure(result, episodes=episodes, depth=depth)
+            return report, write(render(report))
 
 
 def _settings(task: Task, changes: dict[str, Any]) -> Any:
@@ -256,15 +256,41 @@ def _settings(task: Task, changes: dict[str, Any]) -> Any:
 
 
 def _resumed(folder: Path, episodes: int, depth: int, say: _Line) -> tuple[MuZeroReport, list[Path]]:
-    """Go on with the training in a folder, report on it, and write the files unless they are there."""
+    """Go on with the training in a folder, report on it, and write the files that are not there."""
     saved = checkpoints.read_checkpoint(folder)
     place = checkpoints.checkpoint_path(folder).parent
-    names = tuple(file_names(str(saved.configuration["task"]["id"])).values())
-    if all((place / name).exists() for name in names):
-        return measure(resume(folder, progress=say.point), episodes=episodes, depth=depth), []
-    with output_folder(place, names) as write:
-        report = measure(resume(folder, progress=say.point), episodes=episodes, depth=depth)
-        return report, write(render(report))
+    names = file_names(str(saved.configuration["task"]["id"]))
+    if (place / names["report"]).exists():
+        _check_report(place / names["report"], saved.configuration)
+
+    def work() -> MuZeroReport:
+        return measure(resume(folder, progress=say.point), episodes=episodes, depth=depth)
+
+    missing = [name for name in names.values() if not (place / name).exists()]
+    if not missing:
+        return work(), []
+    with checkpoints.held(folder), output_folder(place, missing) as write:
+        report = work()
+        texts = render(report)
+        return report, write({name: texts[name] for name in missing})
+
+
+def _check_report(path: Path, configuration: dict[str, Any]) -> None:
+    """Raise unless the report in a file is of the training with this configuration."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        settings = configuration["settings"]
+        trained = {"env": configuration["task"]["id"], "seed": configuration["seed"]}
+        trained |= {name: settings[name] for name in ("unroll_steps", "gamma")}
+        wrong = [name for name, value in trained.items() if report[name] != value]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BookError(f"{path} is no report of a training: move it away") from None
+    if wrong:
+        name = wrong[0]
+        raise BookError(
+            f"{path} is the report of another training than the checkpoint beside it (its {name} is {shown(report[name])}, "
+            f"not {shown(trained[name])}): move it away"
+        )
 
 
 class _Line:

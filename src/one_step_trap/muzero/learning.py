@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.networks import MuZeroNet, _layer
 from one_step_trap.muzero.replay import Batch
+from one_step_trap.seeds import at_most
 from one_step_trap.validate import check_count, check_positive, check_probability, check_real, shown
 
 
@@ -162,7 +163,7 @@ class ConsistencyHeads(nn.Module):
 
     def __init__(self, latent: int, hidden: int, seed: int = 0) -> None:
         super().__init__()
-        rng = torch.Generator().manual_seed(check_count(seed, "seed", minimum=0))
+        rng = torch.Generator().manual_seed(at_most(64, check_count(seed, "seed", minimum=0)))
         self.V_project, self.b_project = _layer(latent, hidden, rng)
         self.W_project, self.c_project = _layer(hidden, hidden, rng)
         self.V_predict, self.b_predict = _layer(hidden, hidden, rng)

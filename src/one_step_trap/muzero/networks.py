@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.transforms import EPSILON, Support
+from one_step_trap.seeds import at_most
 from one_step_trap.validate import IntArray, check_count, check_positive, shown
 
 Float32 = NDArray[np.float32]
@@ -163,7 +164,7 @@ class MuZeroNet(nn.Module):
         super().__init__()
         if not isinstance(architecture, Architecture):
             raise BookError(f"architecture must be an Architecture, got {shown(architecture)}")
-        rng = torch.Generator().manual_seed(check_count(seed, "seed", minimum=0))
+        rng = torch.Generator().manual_seed(at_most(64, check_count(seed, "seed", minimum=0)))
         self.architecture = a = architecture
         self.W_observation, self.b_observation = _layer(a.observation_size, a.hidden, rng)
         self.W_encoding, self.b_encoding = _layer(a.hidden, a.latent, rng)

@@ -11,7 +11,7 @@ from one_step_trap.muzero.environments import Task
 from one_step_trap.muzero.plots.tree import MOST_SIMULATIONS
 from one_step_trap.muzero.studies import SEEDS, UNROLL_STEPS
 from one_step_trap.parameters import ChapterParameters, count
-from one_step_trap.validate import check_count
+from one_step_trap.validate import check_count, check_real
 
 
 def environment(value: Any) -> str:
@@ -47,6 +47,14 @@ def shown_simulations(value: Any) -> int:
     return number
 
 
+def share_of_a_training(value: Any) -> float:
+    """Return a share of a training in which something can be learned."""
+    share = check_real(value, "live")
+    if not 0.05 <= share <= 1:
+        raise BookError(f"live must lie in 0.05 to 1, a share of a training, got {share:g}")
+    return share
+
+
 class MuZeroUnrolling(ChapterParameters):
     """Parameters of ``chapters/04-muzero-unrolling.ipynb``; the defaults give the book's numbers."""
 
@@ -55,6 +63,12 @@ class MuZeroUnrolling(ChapterParameters):
     )
     unroll_steps: Annotated[int, BeforeValidator(studied)] = Field(
         5, description="steps K of the part of the study that runs live"
+    )
+    live: Annotated[float, BeforeValidator(share_of_a_training)] = Field(
+        1.0, description="share of those trainings that runs; at 1 they are compared with the studies"
+    )
+    worlds: Annotated[int, count(20, "worlds")] = Field(
+        100, description="random worlds for policies far from the data's"
     )
     simulations: Annotated[int, BeforeValidator(shown_simulations)] = Field(
         24, description="simulations of the search that is worked by hand"

@@ -21,6 +21,7 @@ The part for learned models is `measure`: any function (observations, action seq
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -514,7 +515,7 @@ def measure(
     check_callable(predict, "predict")
     gamma, rows = check_gamma(gamma, episodic=True), []
     for one in check_kinds(rollouts, Rollouts, "rollouts"):
-        answer = predict(one.observations, one.actions)
+        answer = predict(copy.deepcopy(one.observations), one.actions.copy())
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise BookError("predict must return two arrays: rewards and values, both (starts, steps)")
         r_hat, v_hat = (

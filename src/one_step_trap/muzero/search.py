@@ -39,17 +39,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import compiled
-from one_step_trap.muzero.networks import Weights
+from one_step_trap.muzero.networks import NetworkModel, Weights
 from one_step_trap.validate import (
     BoolArray,
     FloatArray,
     IntArray,
     check_count,
     check_finite,
+    check_numbers,
     check_positive,
     check_probability,
     check_real,
     check_rng,
+    first_line,
     shown,
 )
 
@@ -59,7 +61,10 @@ CLOSEST = 1e-8
 
 
 class Model(Protocol):
-    """The three functions that a search needs, batched. B states are rows of numbers, actions are 0 … A-1."""
+    """The three functions that a search needs, batched. B states are rows of numbers, actions are 0 … A-1.
+
+    They are given copies, and what they return is copied (`guarded`): a model may work in place and use its arrays again.
+    """
 
     def represent(self, observations: Any, /) -> NDArray[Any]:
         """Return states (B, L) of observations (B, O)."""
@@ -309,9 +314,9 @@ def search(
     network = None
     if weights is not None and use == "compiled":
         network = compiled.network_of(weights)
-    elif weights is not None:  # sums of float32 numbers in the same order as there
-        model = compiled.SequentialModel(weights)
-    logits, values = network.predict(states) if network else _predict(model, states)
+    else:  # of weights: sums of float32 numbers in the same order as there
+        model = Guarded(model if weights is None else compiled.SequentialModel(weights))
+    logits, values = (network or model).predict(states)
     allowed = _legal(legal, logits.shape)
     priors = _softmax(logits, allowed)
     if rng is not None:
@@ -342,8 +347,8 @@ def _simulate(
     for _ in range(settings.simulations):
         paths = [select(tree, settings) for tree in trees]
         parents, actions = zip(*(path[-1] for path in paths), strict=True)
-        rewards, states = _step(model, np.stack([parent.state for parent in parents]), np.array(actions))
-        logits, values = _predict(model, states)
+        rewards, states = model.dynamics(np.stack([parent.state for parent in parents]), np.array(actions))
+        logits, values = model.predict(states)
         priors = _softmax(logits, np.ones(logits.shape, dtype=bool))
         for i, (tree, path) in enumerate(zip(trees, paths, strict=True)):
             steps = [Step(node.index, a, *scores(tree, node, settings)) for node, a in path] if record else []
@@ -437,69 +442,101 @@ def _backend(backend: Any, model: Any, record: bool) -> tuple[Backend, Weights |
     """Return the backend to use and the model's weights, if it has any."""
     if backend not in get_args(Backend):
         raise BookError(f"backend must be one of {', '.join(get_args(Backend))}, got {shown(backend)}")
-    weights = getattr(model, "weights", None)
-    weights = weights if isinstance(weights, Weights) else None
+    weights = _weights(model)
     if backend == "compiled" and weights is None:
         raise BookError(
             "backend compiled needs a model with weights, such as networks.NetworkModel; use reference"
         )
     if backend == "compiled" and record:
         raise BookError("only the reference records its simulations: use backend reference, or auto")
-    if weights is None:
-        for name in ("predict", "dynamics"):
-            if not callable(getattr(model, name, None)):
-                raise BookError(
-                    f"model must have the functions predict and dynamics; {shown(model)} has no {name}"
-                )
     use: Backend = (
         "compiled" if weights is not None and backend != "reference" and not record else "reference"
     )
     return use, weights
 
 
-def _predict(model: Model, states: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """Return checked policy logits (B, A) and values (B,)."""
-    try:
-        logits, values = model.predict(states)
-    except BookError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise BookError(f"model.predict must return (policy_logits, values): {error}") from error
-    logits, values = (
-        check_finite(logits, "policy logits of the model"),
-        check_finite(values, "values of the model"),
-    )
-    if (
-        logits.ndim != 2
-        or len(logits) != len(states)
-        or not logits.shape[1]
-        or values.shape != (len(states),)
-    ):
-        raise BookError(
-            f"model.predict must return policy logits ({len(states)}, actions) and values ({len(states)},) "
-            f"for {len(states)} states, got shapes {logits.shape} and {values.shape}"
-        )
-    return logits, values
+class Guarded:
+    """Somebody's model as this library calls it: what goes in and what comes out is copied, and what comes out checked.
+
+    ``finite=False`` lets numbers through that are NaN or infinite.
+    """
+
+    def __init__(self, model: Any, *, finite: bool = True) -> None:
+        for name in ("predict", "dynamics"):
+            if not callable(getattr(model, name, None)):
+                raise BookError(
+                    f"model must have the functions predict and dynamics; {shown(model)} has no {name}"
+                )
+        self.model, self.check = model, check_finite if finite else check_numbers
+
+    def represent(self, observations: Any) -> FloatArray:
+        """Return states (B, L)."""
+        states = self._read(self._call("represent", observations), "states")
+        if states.ndim != 2 or len(states) != len(observations) or not states.size:
+            raise BookError(
+                f"model.represent must return states ({len(observations)}, numbers), got shape {states.shape}"
+            )
+        return states
+
+    def predict(self, states: Any) -> tuple[FloatArray, FloatArray]:
+        """Return policy logits (B, A) and values (B,)."""
+        logits, values = self._pair("predict", "policy_logits, values", states)
+        logits, values = self._read(logits, "policy logits"), self._read(values, "values")
+        if (
+            logits.ndim != 2
+            or len(logits) != len(states)
+            or not logits.shape[1]
+            or values.shape != (len(states),)
+        ):
+            raise BookError(
+                f"model.predict must return policy logits ({len(states)}, actions) and values ({len(states)},) "
+                f"for {len(states)} states, got shapes {logits.shape} and {values.shape}"
+            )
+        return logits, values
+
+    def dynamics(self, states: Any, actions: Any) -> tuple[FloatArray, FloatArray]:
+        """Return rewards (B,) and next states (B, L)."""
+        rewards, following = self._pair("dynamics", "rewards, states", states, actions)
+        rewards, following = self._read(rewards, "rewards"), self._read(following, "states")
+        if rewards.shape != (len(states),) or following.shape != states.shape:
+            raise BookError(
+                f"model.dynamics must return rewards ({len(states)},) and states {states.shape}, "
+                f"got shapes {rewards.shape} and {following.shape}"
+            )
+        return rewards, following
+
+    def _call(self, name: str, *arrays: Any) -> Any:
+        copies = [np.array(array) for array in arrays]
+        try:
+            return getattr(self.model, name)(*copies)
+        except BookError:
+            raise
+        except Exception as error:
+            raise BookError(f"model.{name} failed ({type(error).__name__}): {first_line(error)}") from error
+
+    def _pair(self, name: str, what: str, *arrays: Any) -> tuple[Any, Any]:
+        answer = self._call(name, *arrays)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise BookError(f"model.{name} must return ({what}), got {shown(answer)}")
+        return answer[0], answer[1]
+
+    def _read(self, array: Any, what: str) -> FloatArray:
+        return self.check(array, f"{what} of the model").copy()
 
 
-def _step(model: Model, states: NDArray[Any], actions: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Return checked rewards (B,) and next states (B, L)."""
-    try:
-        rewards, following = model.dynamics(states, actions)
-    except BookError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise BookError(f"model.dynamics must return (rewards, states): {error}") from error
-    rewards, following = (
-        check_finite(rewards, "rewards of the model"),
-        check_finite(following, "states of the model"),
-    )
-    if rewards.shape != (len(states),) or following.shape != states.shape:
-        raise BookError(
-            f"model.dynamics must return rewards ({len(states)},) and states {states.shape}, "
-            f"got shapes {rewards.shape} and {following.shape}"
-        )
-    return rewards, following
+def guarded(model: Any, *, finite: bool = True) -> Model:
+    """Return a model whose arrays and ours stay apart: a `NetworkModel` as it is, any other `Guarded`."""
+    known = isinstance(model, Guarded) or _weights(model) is not None
+    return model if known else Guarded(model, finite=finite)
+
+
+def _weights(model: Any) -> Weights | None:
+    """Return the weights that stand for a model; None if its functions may be others (of a class of one's own, say)."""
+    known = type(model) in (NetworkModel, compiled.SequentialModel)
+    if not known or not vars(model).keys().isdisjoint(("predict", "dynamics")):
+        return None
+    weights = model.weights
+    return weights if isinstance(weights, Weights) else None
 
 
 @lru_cache(maxsize=64)

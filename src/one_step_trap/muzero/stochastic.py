@@ -39,6 +39,7 @@ from one_step_trap.discounting.checks import check_choice, check_kind, check_tab
 from one_step_trap.discounting.planning import MDP, TIE
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.search import SearchSettings, TabularModel, search
+from one_step_trap.seeds import at_most
 from one_step_trap.threads import one_thread
 from one_step_trap.trap.lookahead import toy_text
 from one_step_trap.validate import (
@@ -695,7 +696,7 @@ def fit_latent(
 
 def _latent_net(S: int, A: int, L: int, H: int, *, seed: int) -> list[torch.Tensor]:
     """Return the parameters: encoder, dynamics (two layers) and the heads of reward and value."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(at_most(64, seed))
     shapes = [(S, L), (L + A, H), (1, H), (H, L), (1, L), (L, 2), (1, 2)]
     scale = [1.0, (L + A) ** -0.5, 0.0, H**-0.5, 0.0, L**-0.5, 0.0]
     return [

@@ -248,8 +248,8 @@ nothing is known before the first success, need the same: else one agent in ten 
 
 
 def preset(task: Task | str) -> TrainingSettings:
-    """Return the settings for a task: those of `PRESETS`, or the defaults for any other id."""
-    return PRESETS.get(check_task(task).id, TrainingSettings())
+    """Return the settings for a task: those of `PRESETS`, or the defaults for any other environment."""
+    return PRESETS.get(check_task(task).name, TrainingSettings())
 
 
 @dataclass(frozen=True)
@@ -622,31 +622,38 @@ def train(
     """Train MuZero on a task (a `Task`, or an id) and return its learning curve, network and replay.
 
     Without ``settings`` the preset of the environment, or the defaults. With a ``folder``, checkpoints are written there, and a
-    checkpoint of the same training that lies there is gone on from (of another one: an error). Torch and the search use one
+    checkpoint of the same training that lies there is gone on from (of another one: an error, as is a training that is
+    under way there). Torch and the search use one
     thread; the same arguments give the same numbers, apart from the seconds. (NumPy's BLAS may split products over threads,
     which changes last digits and, after thousands of steps, a training: the book's pipeline sets ``OPENBLAS_NUM_THREADS=1``.)
     """
-    trainer = Trainer(task, settings, seed)
-    if folder is not None and checkpoints.checkpoint_path(folder).is_file():
-        trainer.restore(checkpoints.read_checkpoint(folder))
-    return _run(trainer, progress, folder)
+    with checkpoints.held(folder):
+        trainer = Trainer(task, settings, seed)
+        if folder is not None and checkpoints.checkpoint_path(folder).is_file():
+            trainer.restore(checkpoints.read_checkpoint(folder))
+        return _run(trainer, progress, folder)
 
 
 def resume(folder: str | Path, *, progress: Progress | None = None) -> TrainingResult:
     """Go on with the training whose checkpoint lies in ``folder``, to its end; a finished one is just returned."""
-    saved = checkpoints.read_checkpoint(folder)
-    trainer = _of_configuration(saved.configuration)
-    trainer.restore(saved)
-    return _run(trainer, progress, folder)
+    trainer = _restored(folder)
+    with checkpoints.held(None if trainer.finished else folder):
+        return _run(trainer, progress, folder)
 
 
 def load(folder: str | Path) -> TrainingResult:
     """Return what the training in ``folder`` had come to at its last checkpoint, without going on."""
+    trainer = _restored(folder)
+    trainer.lanes.close()
+    return trainer.result()
+
+
+def _restored(folder: str | Path) -> Trainer:
+    """Return the trainer whose checkpoint lies in a folder."""
     saved = checkpoints.read_checkpoint(folder)
     trainer = _of_configuration(saved.configuration)
     trainer.restore(saved)
-    trainer.lanes.close()
-    return trainer.result()
+    return trainer
 
 
 def _of_configuration(configuration: dict[str, Any]) -> Trainer:

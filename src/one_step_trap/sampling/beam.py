@@ -244,7 +244,10 @@ class _Search:
 
 def _log_probs(logits: Any) -> Tensor:
     """Return log-probabilities (B, V) in float64."""
-    return torch.log_softmax(torch.as_tensor(logits).detach().cpu().to(torch.float64), dim=-1)
+    log_p = torch.log_softmax(torch.as_tensor(logits).detach().cpu().to(torch.float64), dim=-1)
+    if log_p[:, 0].isnan().any():  # one such logit spoils its row
+        raise BookError("the logits are NaN or infinite: no token is likelier than another")
+    return log_p
 
 
 def _check_prompts(prompts: ArrayLike) -> IntArray:

@@ -4,15 +4,17 @@ The keys and values of all tokens so far are the model's state, the next token i
 of the token after it the prediction. All decoding rules of the chapter share one batch, each row with its own rule,
 so that the weights are read once a step for all of them.
 
-`Decoder` steps any causal model of transformers (`PlainDecoder`, which is transformers' own forward pass), or a model of
-the Llama family through a path of our own (`LlamaDecoder`), which a test compares with it: a cache that is allocated
-once, and linear maps through oneDNN, which reads the model's own weights where they lie.
+`Decoder` steps any causal model of transformers (`PlainDecoder`, which is transformers' own forward pass), or a Llama as
+transformers makes it through a path of our own (`LlamaDecoder`): a cache that is allocated once, and linear maps through
+oneDNN, which reads the model's own weights where they lie. Each is compared with the model's forward pass before it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -21,9 +23,14 @@ import torch
 from torch.nn import functional as F
 
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.models import LanguageModel
+from one_step_trap.sampling.models import LanguageModel, in_a_line
 from one_step_trap.threads import one_thread
 from one_step_trap.validate import check_count, shown
+
+TRIAL = 5
+"""Tokens on which the path of our own is compared with the model: four read at once and one step."""
+FLAT = 0.01
+"""Logits that are spread by less than this many nats say the same of all tokens."""
 
 
 class Layer(NamedTuple):
@@ -72,16 +79,18 @@ def decoder(
 ) -> Decoder:
     """Return a decoder for ``batch`` texts of up to ``length`` tokens, prompt included.
 
-    The path of our own is used where the model is of the Llama family (``fast=False``: never). ``device`` is "cpu" or
-    "cuda"; by default a GPU where there is one.
+    The path of our own is used where it computes what the model does: it `is_llama`, and both say the same of a few
+    tokens (``fast=False``: never). ``device`` is "cpu" or "cuda"; by default a GPU where there is one.
     """
     batch, length = check_count(batch, "batch"), check_count(length, "length")
     if length > lm.context:
         raise BookError(
             f"{length:,} tokens, prompt included, are longer than the context of {lm.name}: {lm.context:,}"
         )
-    kind = LlamaDecoder if fast and is_llama(lm) else PlainDecoder
-    return kind(lm, batch, length, check_device(device))
+    place = check_device(device)
+    if fast and is_llama(lm) and _agree(lm, place):
+        return LlamaDecoder(lm, batch, length, place)
+    return PlainDecoder(lm, batch, length, place)
 
 
 def check_device(device: str | None) -> torch.device:
@@ -94,16 +103,90 @@ def check_device(device: str | None) -> torch.device:
     return torch.device(name)
 
 
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Return where the weights of a model are."""
+    return next((value.device for value in model.parameters()), torch.device("cpu"))
+
+
 def is_llama(lm: LanguageModel) -> bool:
-    """Say whether the path of our own computes this model: Llama's block, without biases or scaled positions."""
-    config = lm.model.config
+    """Say whether the path of our own may compute this model: Llama's block, without biases or scaled positions.
+
+    What counts is the object: a subclass, a module of another class (an adapter, a quantised layer), weights of another kind,
+    a hook or a ``forward`` of its own each do something that the path of our own would leave out.
+    """
+    from transformers import LlamaForCausalLM
+
+    model = lm.model
+    if type(model) is not LlamaForCausalLM:
+        return False
+    config = model.config
     rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type == "llama"
-        and config.hidden_act == "silu"
+    ours = (
+        config.hidden_act == "silu"
         and not config.attention_bias
         and not config.mlp_bias
         and rope.get("rope_type", "default") == "default"
+    )
+    return ours and not _is_hooked(model) and _built(model) == _built(_plain_llama(config))
+
+
+def _plain_llama(config: Any) -> Any:
+    """Return a Llama as transformers builds it from a configuration, without memory for its weights."""
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(copy.deepcopy(config))
+
+
+def _built(model: torch.nn.Module) -> tuple[dict[str, type], dict[str, Any]]:
+    """Return what a model consists of: the class of each module, and class, shape and precision of each parameter."""
+    modules = {name: type(part) for name, part in model.named_modules()}
+    weights = {
+        name: (type(w), w.shape, w.dtype) for name, w in model.named_parameters(remove_duplicate=False)
+    }
+    return modules, weights
+
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def _is_hooked(model: torch.nn.Module) -> bool:
+    """Say whether anything is called besides the forward passes of the modules' classes."""
+    every = torch.nn.modules.module
+    return any(getattr(every, f"_global{name}") for name in HOOKS) or any(
+        "forward" in vars(part) or any(getattr(part, name) for name in HOOKS) for part in model.modules()
+    )
+
+
+def _agree(lm: LanguageModel, device: torch.device) -> bool:
+    """Say whether the path of our own gives the logits of the model's own forward pass for a few tokens."""
+    tokens = torch.linspace(0, lm.vocabulary - 1, TRIAL).long()[None]
+    with inference():
+        ours = LlamaDecoder(lm, 1, TRIAL, device)
+        found = torch.stack([ours.prefill(tokens[:, :-1]), ours.step(tokens[:, -1])], 1).cpu()
+        wanted = lm.model(tokens.to(device_of(lm.model))).logits[:, -2:].cpu()
+    return apart(found, over_tokens(wanted, lm)) <= tolerance(wanted)
+
+
+def apart(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Return the largest difference between two arrays of logits (..., V), as a share of the spread of ``wanted``."""
+    never = wanted.isneginf()
+    if not torch.equal(found.isneginf(), never):
+        return math.inf
+    found, wanted = found.masked_fill(never, 0).float(), wanted.masked_fill(never, 0).float()
+    return float((found - wanted).abs().max() / wanted.std(-1).mean().clamp_min(FLAT))
+
+
+def tolerance(logits: torch.Tensor) -> float:
+    """Return how far `apart` logits may be by rounding: the root of the precision ε of their numbers."""
+    return float(torch.finfo(logits.dtype).eps ** 0.5)
+
+
+def over_tokens(logits: torch.Tensor, lm: LanguageModel) -> torch.Tensor:
+    """Return a model's logits over its tokens (..., vocabulary): ids that stand for no text are cut off, or never come."""
+    logits = logits[..., : lm.vocabulary]
+    return (
+        logits.index_fill(-1, torch.tensor(lm.gaps, device=logits.device), -math.inf) if lm.gaps else logits
     )
 
 
@@ -136,14 +219,10 @@ class PlainDecoder:
 
     def __init__(self, lm: LanguageModel, batch: int, length: int, device: torch.device) -> None:
         self.batch, self.length, self.position = batch, length, 0
-        self.device, self.model = device, lm.model.to(device)
-        self.vocab_size = int(lm.model.config.vocab_size)
+        self.lm, self.device, self.model = lm, device, lm.model.to(device)
+        self.vocab_size = lm.vocabulary
         self.cache: Any = None
         accepted = inspect.signature(lm.model.forward).parameters
-        if "past_key_values" not in accepted:
-            raise BookError(
-                f"{lm.name} ({lm.model.config.model_type}) keeps no keys and values: it cannot be stepped"
-            )
         self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
 
     def prefill(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -161,17 +240,25 @@ class PlainDecoder:
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
         _check_room(self, tokens.shape[1])
-        out = self.model(
-            tokens.to(self.device),
-            past_key_values=self.cache,
-            use_cache=True,
-            return_dict=True,
-            **self.last_only,
-        )
-        self.cache = out.past_key_values
+        try:
+            out = self.model(
+                tokens.to(self.device),
+                past_key_values=self.cache,
+                use_cache=True,
+                return_dict=True,
+                **self.last_only,
+            )
+        except Exception as error:  # code of anyone's
+            raise BookError(
+                f"{self.lm.name} fails at token {self.position + tokens.shape[1]:,} of a text: {in_a_line(error)}"
+            ) from None
+        self.cache = getattr(out, "past_key_values", None)
+        if self.cache is None:
+            raise BookError(
+                f"{self.lm.name} ({self.model.config.model_type}) keeps no keys and values: it cannot be stepped"
+            )
         self.position += tokens.shape[1]
-        logits: torch.Tensor = out.logits[:, -1].float()  # (B, V)
-        return logits
+        return over_tokens(out.logits[:, -1].float(), self.lm)  # (B, V)
 
 
 def _check_room(decoder: Decoder, more: int) -> None:
@@ -189,7 +276,7 @@ def memory(lm: LanguageModel, batch: int, length: int) -> int:
 
 def text_memory(lm: LanguageModel, length: int) -> int:
     """Return the bytes that one more text of ``length`` tokens takes: its keys, its values and its logits."""
-    config = lm.model.config
+    config = lm.model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kv = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     return int(4 * (2 * config.num_hidden_layers * length * kv * size + 3 * config.vocab_size))
@@ -224,8 +311,8 @@ class LlamaDecoder:
 
     def __init__(self, lm: LanguageModel, batch: int, length: int, device: torch.device) -> None:
         self.batch, self.length, self.position = batch, length, 0
-        self.device, config = device, lm.model.config
-        self.vocab_size = int(config.vocab_size)
+        self.lm, self.device, config = lm, device, lm.model.config
+        self.vocab_size = lm.vocabulary
         self.heads, self.kv = config.num_attention_heads, config.num_key_value_heads
         self.size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
@@ -295,7 +382,7 @@ class LlamaDecoder:
         return linear(F.silu(linear(x, layer.gate)) * linear(x, layer.up), layer.down)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        return linear(self._rms(x, self.norm), self.head)
+        return over_tokens(linear(self._rms(x, self.norm), self.head), self.lm)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token a text, (B,), and return the logits (B, V) of what follows."""

@@ -49,7 +49,7 @@ from one_step_trap.discounting.checks import check_callable, check_choice, check
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
 from one_step_trap.sampling.measures import HUMAN, TraceLike, check_trace
-from one_step_trap.stats import Interval, exact, proportion_interval
+from one_step_trap.stats import Interval, exact, percentile_interval, proportion_interval
 from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng, shown
 
 TOKENS_PER_WINDOW = 64
@@ -304,11 +304,9 @@ def over_prompts(
     resamples = check_count(resamples, "resamples")
     if x.ndim != 2 or len(x) < 2 or not x.shape[1]:
         raise BookError(f"values must have shape (prompts, seeds) with at least 2 prompts, got {x.shape}")
-    value = float(statistic(x.ravel(), axis=0))
     pick = rng.integers(len(x), size=(resamples, len(x)))
     drawn = statistic(x[pick].reshape(resamples, -1), axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(value, float(low), float(high), len(x))
+    return percentile_interval(np.r_[statistic(x.ravel(), axis=0), drawn], len(x))
 
 
 def share_over_prompts(hits: ArrayLike, rng: np.random.Generator, *, resamples: int = 2_000) -> Interval:

@@ -28,7 +28,7 @@ from one_step_trap.errors import BookError
 from one_step_trap.sampling.exposure import STEPS, Exposure, Prediction, Rates, expose, predict, rates
 from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
 from one_step_trap.sampling.learners import Network, add_alpha, backoff, copying, train_network
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, percentile_ends, percentile_interval
 from one_step_trap.validate import FloatArray, IntArray, check_count, check_rng
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)  # training pairs
@@ -161,12 +161,6 @@ def _resamples(seeds: int, rng: np.random.Generator, resamples: int) -> FloatArr
     return np.vstack([np.ones(seeds), picks]) / seeds
 
 
-def _interval(values: FloatArray, n: int) -> Interval:
-    """Return the first value with the 95% percentile interval of the others."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high), n)
-
-
 def curves(runs: Runs, name: str, rng: np.random.Generator, *, resamples: int = 1_000) -> pd.DataFrame:
     """Return means over seeds by position: columns ``world``, ``pairs``, ``t``, ``value``, ``low``, ``high``.
 
@@ -185,7 +179,7 @@ def curves(runs: Runs, name: str, rng: np.random.Generator, *, resamples: int = 
             if name not in ON_GRID:
                 values = values[:, grid if name == "share" else grid - 1]
             means = weights @ values  # (1 + resamples, K)
-            low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
+            low, high = percentile_ends(means)
             rows += [(world, pairs, *row) for row in zip(grid.tolist(), means[0], low, high, strict=True)]
     return pd.DataFrame(rows, columns=["world", "pairs", "t", "value", "low", "high"])
 
@@ -216,7 +210,7 @@ def cells(runs: Runs, rng: np.random.Generator, *, resamples: int = 4_000) -> pd
     for world in runs.worlds:
         for pairs in runs.sizes:
             kl = runs.stack(world, pairs, "kl")
-            D = _interval((weights @ kl[:, -1]) / (weights @ kl[:, 0]), runs.seeds)
+            D = percentile_interval((weights @ kl[:, -1]) / (weights @ kl[:, 0]), runs.seeds)
             theory = runs.predictions[world][pairs]
             predicted_kl = np.array([p.kl for p in theory])
             predicted = float(predicted_kl[:, -1].mean() / predicted_kl[:, 0].mean())
@@ -336,4 +330,4 @@ def fade(
     if (means <= 0).any():
         raise BookError(f"the {name} is 0 at some size of data in the world {world!r}: it has no logarithm")
     x = np.log(runs.sizes) - np.mean(np.log(runs.sizes))
-    return _interval(x @ np.log(means) / (x @ x), runs.seeds)
+    return percentile_interval(x @ np.log(means) / (x @ x), runs.seeds)

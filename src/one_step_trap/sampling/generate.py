@@ -2,7 +2,8 @@
 
 Of each step two numbers are kept for each text, not the logits (those of 1,024 steps of 32 texts would take six
 gigabytes): the entropy of the model's own next-token distribution and its log-loss for the token that came. Both are of
-the untruncated distribution at temperature 1, whatever the rule.
+the untruncated distribution at temperature 1, whatever the rule. It is a distribution over the model's tokens: ends of texts
+count, though they are never drawn; ids beyond the tokenizer, which stand for nothing (`models.LanguageModel`), do not.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Row:
 def generate(
     lm: LanguageModel,
     passages: Any,
-    rules: Sequence[str],
+    rules: Sequence[str | Rule],
     steps: int,
     seeds: Sequence[int],
     *,
@@ -107,12 +108,12 @@ def generate(
 def _checked(
     lm: LanguageModel,
     passages: Any,
-    rules: Sequence[str],
+    rules: Sequence[str | Rule],
     steps: int,
     seeds: Sequence[int],
     prompt_length: int,
 ) -> tuple[torch.Tensor, list[Rule], list[int]]:
-    ids = check_tokens(passages, (None, None), lm.model.config.vocab_size)
+    ids = check_tokens(passages, (None, None), lm.vocabulary)
     steps, prompt_length = check_count(steps, "steps"), check_count(prompt_length, "prompt_length")
     if ids.shape[1] < prompt_length:
         raise BookError(f"the prompts have {ids.shape[1]} tokens, {prompt_length} were asked for")
@@ -160,7 +161,7 @@ class _Batch:
         fast: bool,
         device: str | None,
     ) -> None:
-        self.rows, self.rules, self.steps, self.start = rows, rules, steps, prompt_length
+        self.lm, self.rows, self.rules, self.steps, self.start = lm, rows, rules, steps, prompt_length
         self.decoder = decoder(lm, len(rows), prompt_length + steps, fast=fast, device=device)
         self.texts = torch.zeros((len(rows), prompt_length + steps), dtype=torch.long)
         self.texts[:, :prompt_length] = ids[[row.prompt for row in rows], :prompt_length]
@@ -183,6 +184,10 @@ class _Batch:
         rows = slice(start, start + len(self.rows))
         for t in range(self.steps):
             logits = logits.float().cpu()
+            if not logits.amax(-1).isfinite().all():
+                raise BookError(
+                    f"{self.lm.name} gives logits that are NaN or infinite after {self.start + t:,} tokens"
+                )
             tokens = self._choose(logits, t, out, start, cost_steps)
             entropy, log_loss = surprise(logits, tokens)
             out.tokens[rows, t], out.entropy[rows, t], out.log_loss[rows, t] = tokens, entropy, log_loss
@@ -223,7 +228,7 @@ class _Batch:
 
 def never_drawn(lm: LanguageModel) -> torch.Tensor:
     """Return the ids of the tokens with which the model ends a text, and of its other special tokens."""
-    return torch.tensor(sorted({*lm.end_tokens, *lm.tokenizer.all_special_ids}), dtype=torch.long)
+    return torch.tensor(lm.never_drawn, dtype=torch.long)
 
 
 def luck(seed: int, prompt: int, steps: int) -> FloatArray:

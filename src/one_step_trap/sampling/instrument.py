@@ -11,27 +11,29 @@ holds what changes with position on any text.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from one_step_trap.discounting.checks import check_list
 from one_step_trap.errors import BookError
 from one_step_trap.figures import to_svg
 from one_step_trap.sampling import drift as measured
-from one_step_trap.sampling import models, survival, texts
-from one_step_trap.sampling.decoder import check_device, text_memory
+from one_step_trap.sampling import models, probe, survival, texts
+from one_step_trap.sampling.decoder import check_device, device_of, is_llama, text_memory
 from one_step_trap.sampling.drift import cube, over_prompts, share_over_prompts, window_names
 from one_step_trap.sampling.generate import BATCH, generate
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
-from one_step_trap.sampling.rules import parse_all
+from one_step_trap.sampling.rules import Rule, parse_all
 from one_step_trap.sampling.survival import Time
 from one_step_trap.stats import Interval, readable
 from one_step_trap.trap.instrument import output_folder
@@ -173,7 +175,7 @@ def drift(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[str],
-    rules: Sequence[str] = RULES,
+    rules: Sequence[str | Rule] = RULES,
     *,
     steps: int = 256,
     prompt_length: int = 128,
@@ -186,16 +188,13 @@ def drift(
 
     ``prompts`` (at least two) are texts of at least ``prompt_length`` tokens, more if they are to serve as control as well (see
     the module). ``rules`` are texts that `one_step_trap.sampling.rules.parse` reads. ``device``: "cpu" or "cuda", by
-    default where the model is. The model is put into evaluation mode meanwhile; its weights must be 32-bit floats.
+    default where the model is. The model is put into evaluation mode meanwhile; its weights must be 32-bit floats. Hooks,
+    adapters and a ``forward`` of its own are run. It is tried on a few tokens first (`one_step_trap.sampling.probe`).
 
     Errors: `BookError`, before anything is drawn, for a model, texts, rules or lengths that cannot work.
     """
-    was_training = getattr(model, "training", False)
-    if was_training:
-        model.eval()
-    try:
+    with _evaluating(model):
         lm = models.wrap(model, tokenizer, name)
-        place = device or getattr(getattr(model, "device", None), "type", None)
         return measure(
             lm,
             prompts,
@@ -203,18 +202,28 @@ def drift(
             steps=steps,
             prompt_length=prompt_length,
             seeds=seeds,
-            device=place,
+            device=device or device_of(model).type,
             progress=progress,
         )
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Put a model into evaluation mode meanwhile; afterwards each of its modules is in the mode it was in."""
+    modes = [(part, part.training) for part in model.modules()] if isinstance(model, torch.nn.Module) else []
+    if modes:
+        model.eval()
+    try:
+        yield
     finally:
-        if was_training:
-            model.train()
+        for part, mode in modes:
+            part.training = mode
 
 
 def measure(
     lm: LanguageModel,
     prompts: Sequence[str],
-    rules: Sequence[str] = RULES,
+    rules: Sequence[str | Rule] = RULES,
     *,
     steps: int = 256,
     prompt_length: int = 128,
@@ -223,7 +232,7 @@ def measure(
     progress: Progress | None = None,
 ) -> SampleReport:
     """Return the same as `drift` for a model that `one_step_trap.sampling.models.load` has read."""
-    steps, prompt_length, names, seeds = _settings(rules, steps, prompt_length, seeds)
+    steps, prompt_length, parsed, seeds = _settings(rules, steps, prompt_length, seeds)
     length = prompt_length + steps
     if length > lm.context:
         raise BookError(
@@ -232,12 +241,16 @@ def measure(
         )
     check_device(device)
     ids = _encode(lm, prompts, prompt_length)
+    if not is_llama(
+        lm
+    ):  # Llama's positions are computed: those of others are often a table that may be shorter than it says
+        probe.check_length(lm, [token for text in ids for token in text], length)
     short = [i + 1 for i, tokens in enumerate(ids) if len(tokens) < length]
     cut = length if not short else prompt_length
     traces, _ = generate(
         lm,
         np.array([tokens[:cut] for tokens in ids]),
-        names,
+        parsed,
         steps,
         seeds,
         prompt_length=prompt_length,
@@ -253,21 +266,21 @@ def measure(
             f"{len(short)} of {len(ids)} passages (the first: number {short[0]}) have fewer than {length:,} tokens, "
             f"{prompt_length:,} of prompt and {steps:,} of steps"
         )
-    return _report(lm.name, table, names, prompt_length, seeds, note)
+    return _report(lm.name, table, [rule.name for rule in parsed], prompt_length, seeds, note)
 
 
 def _settings(
-    rules: Sequence[str], steps: int, prompt_length: int, seeds: Sequence[int]
-) -> tuple[int, int, list[str], list[int]]:
-    """Return steps, length of the prompt, names of the rules and seeds, checked."""
-    names = [rule.name for rule in parse_all(rules)]
+    rules: Sequence[str | Rule], steps: int, prompt_length: int, seeds: Sequence[int]
+) -> tuple[int, int, list[Rule], list[int]]:
+    """Return steps, length of the prompt, rules and seeds, checked."""
+    parsed = parse_all(rules)
     steps, prompt_length = check_count(steps, "steps"), check_count(prompt_length, "prompt_length")
     if steps < SHORTEST:
         raise BookError(f"steps must be at least {SHORTEST}: a slope needs two windows of text, got {steps}")
     return (
         steps,
         prompt_length,
-        names,
+        parsed,
         [check_count(seed, "seed", minimum=0) for seed in check_list(seeds, "seeds")],
     )
 
@@ -375,7 +388,7 @@ def own_passages(count: int) -> list[str]:
 def run(
     model: str = "smollm2",
     *,
-    rules: Sequence[str] = RULES,
+    rules: Sequence[str | Rule] = RULES,
     steps: int = 256,
     sequences: int | None = None,
     prompt_length: int = 128,
@@ -394,7 +407,7 @@ def run(
     fails leaves no file.
     """
     seed_list = list(range(check_count(seed, "seed", minimum=0), seed + check_count(seeds, "seeds")))
-    _settings(rules, steps, prompt_length, seed_list)
+    steps, prompt_length, parsed, _ = _settings(rules, steps, prompt_length, seed_list)
     check_device(device)
     passages = _passages(prompts, sequences)
 
@@ -402,7 +415,7 @@ def run(
         (progress or _silent)(f"reading the model {model}")
         lm = models.load(model)
         lengths: dict[str, Any] = {"steps": steps, "prompt_length": prompt_length, "seeds": seed_list}
-        return measure(lm, passages, rules, device=device, progress=progress, **lengths)
+        return measure(lm, passages, parsed, device=device, progress=progress, **lengths)
 
     if out is None:
         return work(), []

@@ -20,7 +20,7 @@ import torch
 
 from one_step_trap.discounting.checks import check_table
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.decoder import inference
+from one_step_trap.sampling.decoder import inference, over_tokens
 from one_step_trap.sampling.drift import window_means, window_names
 from one_step_trap.sampling.generate import generate, luck, never_drawn, surprise
 from one_step_trap.sampling.models import LanguageModel, load
@@ -86,7 +86,7 @@ def _read(
     chooser, drawn = Chooser(parse(rule), 1), []
     with inference():
         # transformers' own forward pass: the study took the path of our own
-        logits = lm.model(ids[:, :-1], logits_to_keep=S).logits[0]  # (S, V)
+        logits = over_tokens(lm.model(ids[:, :-1], logits_to_keep=S).logits[0], lm)  # (S, V)
         entropy, log_loss = surprise(logits, tokens)
         allowed = logits.index_fill(-1, never_drawn(lm), -torch.inf)
         for t in range(S):

@@ -48,7 +48,7 @@ from one_step_trap.errors import BookError
 from one_step_trap.sampling import baselines, bpe, texts
 from one_step_trap.sampling.bpe import IntArray
 from one_step_trap.sampling.models import quiet
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, percentile_interval
 from one_step_trap.threads import one_thread
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_probability, shown
 
@@ -559,9 +559,8 @@ def bits_per_byte(table: pd.DataFrame, rng: np.random.Generator, *, resamples: i
     """Return Σ bits / Σ bytes over passages, with a 95% percentile bootstrap interval over passages."""
     bits, size = table["bits"].to_numpy(float), table["bytes"].to_numpy(float)
     pick = rng.integers(len(bits), size=(check_count(resamples, "resamples"), len(bits)))
-    ratios = bits[pick].sum(1) / size[pick].sum(1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return Interval(float(bits.sum() / size.sum()), float(low), float(high), len(bits))
+    ratios = np.r_[bits.sum() / size.sum(), bits[pick].sum(1) / size[pick].sum(1)]
+    return percentile_interval(ratios, len(bits))
 
 
 # --- the book's own base model ----------------------------------------------------------------------------

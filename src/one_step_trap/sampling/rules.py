@@ -10,6 +10,7 @@ transformers' in a test, and computed here without sorting the whole vocabulary.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import (
 )
 
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, check_positive, check_probability, shown
+from one_step_trap.validate import check_count, check_probability, check_real, shown
 
 NEVER = -math.inf  # the logit of a token that a rule excludes
 MIROSTAT_TOP, MIROSTAT_RATE = 100, 1.0  # m and η of Basu et al. 2021, algorithm 1
@@ -38,9 +39,9 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """The rule as a text that `parse` reads."""
+        """The rule as a text from which `parse` makes the same rule."""
         return "+".join(
-            name if name in ("pure", "greedy") else f"{name}={value:g}" for name, value in self.parts
+            name if name in ("pure", "greedy") else f"{name}={_exactly(value)}" for name, value in self.parts
         )
 
     @property
@@ -54,25 +55,46 @@ class Rule:
         return any(name not in ("pure", "temperature", "penalty") for name, _ in self.parts)
 
 
+def _exactly(value: float) -> str:
+    """Return a number with as many digits as it has, and no plus sign, which joins the parts of a rule."""
+    short = f"{value:g}"
+    return (short if float(short) == value else repr(value)).replace("e+", "e")
+
+
+SCALE = 1e30
+"""Logits are 32-bit floats, which end at 3e38: what multiplies or divides them lies between 1/SCALE and SCALE."""
+
+
+def _scale(value: Any, name: str) -> float:
+    number = check_real(value, name)
+    if not 1 / SCALE <= number <= SCALE:
+        raise BookError(f"{name} must lie between {1 / SCALE:g} and {SCALE:g}, got {number:g}")
+    return number
+
+
 RANGES: dict[str, tuple[Callable[[Any, str], float], str]] = {
-    "temperature": (check_positive, "above 0, such as 0.7"),
-    "top-k": (lambda value, name: float(check_count(value, name)), "a whole number from 1 on, such as 50"),
+    "temperature": (_scale, f"above 0 (from {1 / SCALE:g} to {SCALE:g}), such as 0.7"),
+    "top-k": (check_count, "a whole number from 1 on, such as 50"),
     "top-p": (check_probability, "above 0 and at most 1, such as 0.95"),
     "typical": (check_probability, "above 0 and below 1, such as 0.95"),
     "min-p": (check_probability, "from 0 to 1, such as 0.05"),
-    "mirostat": (check_positive, "above 0, in bits, such as 5"),
-    "penalty": (check_positive, "above 0; 1 changes nothing, 1.2 is common"),
+    "mirostat": (_scale, f"above 0, in bits (from {1 / SCALE:g} to {SCALE:g}), such as 5"),
+    "penalty": (_scale, f"above 0 (from {1 / SCALE:g} to {SCALE:g}); 1 changes nothing, 1.2 is common"),
 }
+JOINS = re.compile(r"(?<![\d.]e)\+", re.IGNORECASE)
+"""The plus signs between the parts of a rule; that of ``1e+3`` is none of them."""
 
 
-def parse(text: str) -> Rule:
-    """Return the rule that a text names; an unknown name or a value out of range is one clear error.
+def parse(text: str | Rule) -> Rule:
+    """Return the rule that a text names (or the rule itself); an unknown name or a value out of range is one clear error.
 
     A part is ``top-p=0.9`` or ``top-p 0.9``: papermill reads no parameter whose default holds an equals sign.
     """
+    if isinstance(text, Rule):
+        return text
     if not isinstance(text, str) or not text.strip():
         raise BookError(f"a decoding rule is a text such as top-p=0.95, got {shown(text)}")
-    parts = tuple(_part(entry.strip()) for entry in text.split("+"))
+    parts = tuple(_part(entry.strip()) for entry in JOINS.split(text))
     names = [name for name, _ in parts]
     if len(set(names)) < len(names) or ("pure" in names and len(names) > 1):
         raise BookError(f"the rule {text!r} names a part twice, or joins pure with others")
@@ -92,7 +114,7 @@ def _part(text: str) -> tuple[str, float]:
         raise BookError(f"there is no decoding rule {text!r}; there are {known}, and several joined by +")
     check, words = RANGES[name]
     try:
-        number = check(float(value), name)
+        number = check(_number(value), name)
     except (ValueError, BookError):
         raise BookError(f"{name} must be {words}, got {value or 'nothing'}") from None
     if (name in ("top-p", "typical") and number == 0) or (name == "typical" and number == 1):
@@ -100,8 +122,16 @@ def _part(text: str) -> tuple[str, float]:
     return name, number
 
 
-def parse_all(texts: Iterable[str]) -> list[Rule]:
-    """Return the rules of several texts; none at all, or one twice, is an error."""
+def _number(text: str) -> float:
+    """Return the number that a text says; a whole one as such, however long."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def parse_all(texts: Iterable[str | Rule]) -> list[Rule]:
+    """Return the rules of several texts (or rules); none at all, or one twice, is an error."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise BookError(f"rules must be a list of texts, got {shown(texts)}")
     found = [parse(text) for text in texts]
@@ -171,6 +201,7 @@ class Chooser:
         """Return the logits (B, V) after the rule, minus infinity where it excludes; ``texts`` (B, t) is what was read."""
         parts = sorted(self.rule.parts, key=lambda part: part[0] == "greedy")  # stable: greedy comes last
         for name, value in parts:
+            _refuse_nan(logits.amax(-1))
             logits = self._apply(name, value, logits, texts)
         return logits
 
@@ -231,8 +262,15 @@ def draw(logits: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """
     cumulative = torch.softmax(logits, dim=-1).double().cumsum(-1)  # (B, V)
     total = cumulative[:, -1:]
+    _refuse_nan(total)
     found = torch.searchsorted(cumulative, u[:, None].to(cumulative) * total, right=True)[:, 0]
     last = (
         logits.shape[-1] - 1 - torch.flip(logits > NEVER, [-1]).int().argmax(-1)
     )  # the last that is possible
     return torch.minimum(found, last)
+
+
+def _refuse_nan(values: torch.Tensor) -> None:
+    """Raise if a number is NaN or infinite: any token would then be as good as another."""
+    if not values.isfinite().all():
+        raise BookError("no token can be drawn: the logits are NaN or infinite, or every token is excluded")

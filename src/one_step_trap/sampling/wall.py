@@ -55,7 +55,7 @@ from one_step_trap.sampling.pretraining import (
     update_once,
     window_losses,
 )
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, percentile_interval
 from one_step_trap.study import Study
 from one_step_trap.threads import one_thread
 from one_step_trap.validate import FloatArray, check_count, check_positive, check_rng, shown
@@ -444,8 +444,7 @@ def nested_interval(
     by_passage = rng.multinomial(passages, np.full(passages, 1 / passages), size=resamples)  # (R, passages)
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds  # (R, seeds)
     values = ((by_passage @ bits.T) * by_seed).sum(1) / (by_passage @ size)
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(bits.mean(0).sum() / size.sum()), float(low), float(high)
+    return percentile_interval(np.r_[bits.mean(0).sum() / size.sum(), values], seeds)[:3]
 
 
 def surface(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -630,7 +629,7 @@ def repetition(table: pd.DataFrame, epochs: Sequence[float] = (1, 2, 4, 8, 16)) 
     looks = looks[looks["measure"] == "validation"]
     curves = {
         (int(N), int(D), int(seed)): (
-            np.log(rows["seen"].to_numpy(float)),
+            rows["seen"].to_numpy(float),
             (rows["bits"] / rows["bytes"]).to_numpy(float),
         )
         for (N, D, seed), rows in looks.sort_values("seen").groupby(["parameters", "tokens", "seed"])
@@ -641,11 +640,11 @@ def repetition(table: pd.DataFrame, epochs: Sequence[float] = (1, 2, 4, 8, 16)) 
         fresh = [curve for (M, size, _), curve in curves.items() if (M, size) == (N, top)]
         own = [curve for (M, size, _), curve in curves.items() if (M, size) == (N, D)]
         for e in epochs:
-            at = math.log(e * D)
+            at = e * D
             able = [c for c in own if c[0][0] <= at <= c[0][-1]]
-            if not able or not fresh or e * D > top or not all(c[0][0] <= at <= c[0][-1] for c in fresh):
+            if not able or not fresh or at > top or not all(c[0][0] <= at <= c[0][-1] for c in fresh):
                 continue
-            new = float(np.mean([np.interp(at, *curve) for curve in fresh]))
-            excess = np.array([np.interp(at, *curve) for curve in able]) - new
+            new = float(np.mean([np.interp(np.log(at), np.log(seen), bits) for seen, bits in fresh]))
+            excess = np.array([np.interp(np.log(at), np.log(seen), bits) for seen, bits in able]) - new
             rows.append((N, D, float(e), excess.mean(), excess.min(), excess.max(), len(excess)))
     return pd.DataFrame(rows, columns=["parameters", "tokens", "epochs", "excess", "low", "high", "seeds"])

@@ -37,11 +37,10 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from one_step_trap.discounting.planning import MDP, random_mdp
+from one_step_trap.discounting.planning import MDP, TIE, random_mdp
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
+from one_step_trap.stats import Interval, first_lowest, percentile_interval
 from one_step_trap.trap import mdps
 from one_step_trap.trap.bounds import lobel_parr_bound, simulation_bound
 from one_step_trap.validate import (
@@ -430,7 +429,7 @@ def _cell(losses: PlanningLosses, weights: FloatArray, i: int, j: int) -> Cell:
     study, M = losses.study, losses.study.mdps
     horizons, step = study.horizons, study.horizons[1] / study.horizons[0]
     curves = weights @ losses.loss[i, j]  # (1 + B, h)
-    best = _percentile(horizons[curves.argmin(axis=1)], M)
+    best = percentile_interval(horizons[first_lowest(curves, TIE)], M)
     eps = min(float(losses.tv[i, j]), 1.0)
     formula = affordable_horizon(eps, gamma_eval=study.gamma_eval)
     nearest = int(np.abs(np.log(horizons / formula)).argmin())
@@ -441,16 +440,11 @@ def _cell(losses: PlanningLosses, weights: FloatArray, i: int, j: int) -> Cell:
         formula,
         best,
         bool(best.low / step <= formula <= best.high * step),
-        _percentile(curves[:, nearest], M),
-        _percentile(curves.min(axis=1), M),
-        _percentile(curves[:, 0], M),
-        _percentile(curves[:, -1], M),
+        percentile_interval(curves[:, nearest], M),
+        percentile_interval(curves.min(axis=1), M),
+        percentile_interval(curves[:, 0], M),
+        percentile_interval(curves[:, -1], M),
     )
-
-
-def _percentile(values: NDArray[np.float64], n: int) -> Interval:
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high), n)
 
 
 def _check_limit(limit: Any) -> Limit:

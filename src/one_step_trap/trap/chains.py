@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse, special
 
 from one_step_trap.errors import BookError
+from one_step_trap.stats import ROUNDING
 from one_step_trap.validate import (
     FloatArray,
     IntArray,
@@ -414,7 +415,7 @@ class Growth(NamedTuple):
     @property
     def compounds(self) -> bool:
         """Whether the error reaches ``COMPOUNDS`` times the error of one step."""
-        return self.peak >= COMPOUNDS
+        return self.peak >= COMPOUNDS * (1 - ROUNDING)
 
 
 def growth(steps: ArrayLike, error: ArrayLike) -> Growth:
@@ -432,14 +433,14 @@ def growth(steps: ArrayLike, error: ArrayLike) -> Growth:
         raise BookError("growth needs errors of at least 0, and above 0 at n = 1")
     ratio = e / e[0]
     peak, final = float(ratio.max()), float(ratio[-1])
-    if peak < COMPOUNDS:
+    if peak < COMPOUNDS * (1 - ROUNDING):
         return Growth("fades" if final < 0.5 else "bounded", peak, final, 0.0, 1.0)
     top = int(np.argmax(ratio >= peak / 4))  # first point above a quarter: the fit ends just before it
     rising = np.flatnonzero(ratio > 0)[: max(top, 3)]
     x, y = n[rising].astype(np.float64), np.log(ratio[rising])
     power, power_rest = _slope(np.log(x), y)
     rate, rate_rest = _slope(x, y)
-    law = f"n^{power:.2f}" if power_rest <= rate_rest else f"{math.exp(rate):.2f}^n"
+    law = f"n^{power:.2f}" if power_rest <= rate_rest + ROUNDING else f"{math.exp(rate):.2f}^n"
     return Growth(law, peak, final, power, math.exp(rate))
 
 
@@ -454,5 +455,6 @@ def steps_until(steps: ArrayLike, error: ArrayLike, level: float) -> float:
     n, e = check_steps(steps), check_finite(error, "error")
     if e.shape != n.shape:
         raise BookError("steps_until needs one error for each step")
-    reached = np.flatnonzero(e >= check_real(level, "level"))
+    level = check_real(level, "level")
+    reached = np.flatnonzero(e >= level - ROUNDING * abs(level))
     return float(n[reached[0]]) if len(reached) else math.inf

@@ -38,7 +38,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
+from one_step_trap.stats import Interval, bootstrap_interval, percentile_interval
 from one_step_trap.study import Study
 from one_step_trap.threads import one_thread
 from one_step_trap.trap.bounds import imitation_bound
@@ -150,8 +150,7 @@ def horizon_exponent(
         raise BookError("the mean cost is 0 at some horizon: use longer horizons or more learners")
     x = np.log(T) - np.log(T).mean()
     slopes = np.log(means) @ x / (x @ x)
-    low, high = np.quantile(slopes[1:], [0.025, 0.975])
-    return Interval(float(slopes[0]), float(low), float(high), len(J))
+    return percentile_interval(slopes, len(J))
 
 
 # --- learned, on a road -----------------------------------------------------------------------------------
@@ -212,8 +211,11 @@ class Clones:
 
     @property
     def expert_error(self) -> FloatArray:
-        """Probability of an error on the expert's states, (learners,): exact, no held-out sample needed."""
-        return np.asarray(1 - self.right[:, : self.road.contexts] @ self.road.bends)
+        """Probability of an error on the expert's states, (learners,): exact, no held-out sample needed.
+
+        The wrong bends are added up: 1 less the right ones may round to less than 0.
+        """
+        return np.minimum(~self.right[:, : self.road.contexts] @ self.road.bends, 1.0)
 
     def follow(self, T: int) -> tuple[FloatArray, FloatArray]:
         """Return the expected costs J(1) … J(T) and the error on the learner's own states, exactly.

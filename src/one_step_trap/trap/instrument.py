@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from one_step_trap import folders
 from one_step_trap.errors import BookError
 from one_step_trap.figures import to_svg
 from one_step_trap.stats import Interval, readable
@@ -390,12 +390,20 @@ def _twins(
             every_step=every_step,
         )
 
-    tiny = pair(0, NUDGE)
+    # An environment that fails when it is displaced, or is asked for its state, must not cost the trained models.
+    try:
+        tiny = pair(0, NUDGE)
+    except BookError as error:
+        return (), None, str(error)
     if not tiny.possible:
         return (), None, tiny.reason
     reports, why = [], ""
     for name, every_step in (("once", False), ("at every step", True)):
-        pairs = [pair(i, networks[i], every_step) for i in range(len(data))]
+        try:
+            pairs = [pair(i, networks[i], every_step) for i in range(len(data))]
+        except BookError as error:
+            why = f"{name}: {error}"
+            continue
         if not pairs[0].possible:
             why = f"{name}: {pairs[0].reason}"
         elif min(p.limit for p in pairs) > 0:
@@ -460,35 +468,16 @@ def _standalone(svg: str) -> str:
 def output_folder(folder: Path, names: Sequence[str]) -> Iterator[Callable[[Mapping[str, str]], list[Path]]]:
     """Make sure that files of these names can be written into ``folder``, then give the function that writes them.
 
-    A folder that cannot be written, or a file that is there already, is an error at once. The files appear together, or
-    none does; a folder that was made for them goes again if they were not written.
+    A folder that cannot be written, another run that is about to write the first of the files, or a file that is there
+    already, is an error at once. The files appear together, or none does; a folder that was made for them goes again if they
+    were not written.
     """
     folder = Path(folder)
-    made = _make_folder(folder)
-    try:
+    with folders.held(folder, names[0]):
         for name in names:
             if (folder / name).exists():
                 raise BookError(f"{folder / name} is there already: name another folder, or remove it")
         yield lambda texts: _write_together(folder, texts)
-    except BaseException:
-        for path in made:  # the innermost first; one that something else has filled meanwhile stays
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise
-
-
-def _make_folder(folder: Path) -> list[Path]:
-    """Make a folder, check that a file can be written there, and return the folders that had to be made."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise BookError(f"{folder} is a file: name a folder to write into")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BookError(f"cannot write into {folder}: {error.strerror or error}") from None
-    return missing
 
 
 def _write_together(folder: Path, texts: Mapping[str, str]) -> list[Path]:
@@ -499,10 +488,14 @@ def _write_together(folder: Path, texts: Mapping[str, str]) -> list[Path]:
         for (_, hidden), text in zip(new.items(), texts.values(), strict=True):
             hidden.write_text(text, encoding="utf-8")
         for path, hidden in new.items():
-            if path.exists():
-                raise BookError(f"{path} has appeared meanwhile: nothing was written")
-            os.replace(hidden, path)
+            try:
+                path.touch(exist_ok=False)  # takes the name, or finds it taken, in one
+            except FileExistsError:
+                raise BookError(
+                    f"{path} has appeared meanwhile: the files of this run were not written"
+                ) from None
             placed.append(path)
+            os.replace(hidden, path)
     except BaseException as error:
         for path in (*new.values(), *placed):
             path.unlink(missing_ok=True)

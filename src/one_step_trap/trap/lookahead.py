@@ -36,15 +36,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from one_step_trap.discounting.planning import MDP, random_mdp
+from one_step_trap.environments import make
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
-from one_step_trap.trap.worlds import make_env
+from one_step_trap.stats import Interval, first_lowest, percentile_intervals
 from one_step_trap.validate import (
     BoolArray,
     FloatArray,
@@ -120,12 +119,7 @@ def toy_text(env_id: str = "FrozenLake-v1", **options: Any) -> Table:
     P[s][a] lists (probability, next state, reward, whether the episode ends). A state that ends episodes absorbs, and
     pays nothing from there on. ``options`` go to gymnasium.make (``is_slippery=False``, ``map_name="8x8"``).
     """
-    make_env(env_id).close()  # an unknown id gets its own answer
-    try:
-        env = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except Exception as error:  # whatever an environment raises at an option, one line must reach the user
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BookError(f"{env_id} cannot be made with {options}: {reason}") from None
+    env = make(env_id, options)
     table = getattr(env.unwrapped, "P", None)
     env.close()
     if not isinstance(table, dict):
@@ -446,26 +440,21 @@ def summarise(
     )  # (B, n): how often each seed is drawn
     means = np.einsum("bn,lnh->blh", weights, V, optimize=True)
     means = np.concatenate([V.mean(axis=1)[None], means])  # (1 + B, L, H): the first is the estimate itself
-    best = H[means.argmax(axis=2)]  # (1 + B, L)
-    shift = _percentile(np.log2(best[:, -1] / best[:, 0]), n)
-    steps = [_percentile(column, n) for column in np.diff(np.log2(best), axis=1).T]  # between neighbours
+    best = H[first_lowest(-means, TIE)].astype(np.float64)  # (1 + B, L)
+    intervals = functools.partial(percentile_intervals, n=n, method="nearest")
+    (shift,) = intervals(np.log2(best[:, [-1]] / best[:, [0]]))
+    steps = intervals(np.diff(np.log2(best), axis=1))  # between neighbours
     verdict = DOES_NOT_HOLD
     if shift.low > 0:
         verdict = HOLDS_AT_ENDS if any(step.high < 0 for step in steps) else HOLDS
     return Summary(
         tuple(labels),
-        tuple(_percentile(column.astype(np.float64), n) for column in best.T),
-        tuple(_percentile(column, n) for column in means.max(axis=2).T),
-        tuple(_percentile(column, n) for column in means[:, :, -1].T),
+        intervals(best),
+        intervals(means.max(axis=2)),
+        intervals(means[:, :, -1]),
         shift,
         verdict,
     )
-
-
-def _percentile(column: FloatArray, n: int) -> Interval:
-    """Return the first entry with the 95% percentile interval of the others."""
-    low, high = np.percentile(column[1:], [2.5, 97.5], method="nearest")
-    return Interval(float(column[0]), float(low), float(high), n)
 
 
 def summarise_tables(result: LookaheadResult, rng: np.random.Generator, *, resamples: int = 4_000) -> Summary:

@@ -121,7 +121,7 @@ def worst_model(P: FloatArray, r: FloatArray, gamma: FloatArray, eps_tv: FloatAr
     """
     P_hat = P
     for _ in range(ROUNDS):
-        order = np.argsort(-values(P_hat, r, gamma), axis=1)  # (B, S), best state first
+        order = np.argsort(-values(P_hat, r, gamma), axis=1, kind="stable")  # (B, S), best state first
         rows = np.take_along_axis(P, order[:, None, :], axis=2)  # (B, S, S), successors from best to worst
         kept = np.maximum(np.cumsum(rows, axis=2) - eps_tv[:, None, None], 0)
         rows = np.diff(kept, axis=2, prepend=0.0)

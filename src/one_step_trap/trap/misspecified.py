@@ -37,11 +37,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from scipy.sparse.csgraph import connected_components
 
+from one_step_trap.compiling import njit
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
+from one_step_trap.stats import Interval, bootstrap_interval, percentile_interval
 from one_step_trap.validate import (
     FloatArray,
     IntArray,
@@ -292,7 +292,7 @@ def sample_stream(chain: HiddenChain, transitions: int, rng: np.random.Generator
     return np.asarray(chain.observe[states])
 
 
-@njit(cache=True)
+@njit()
 def _walk(edges, start, uniforms):  # type: ignore[no-untyped-def]
     """Follow the chain: the next state is the first s' with u < edges[s, s']."""
     states = np.empty(len(uniforms) + 1, dtype=np.int64)
@@ -408,8 +408,8 @@ def ratio_interval(
         raise BookError("the errors below the line must be above 0")
     resamples = check_count(resamples, "resamples")
     pick = check_rng(rng).integers(len(top), size=(resamples, len(top)))
-    low, high = np.quantile(top[pick].mean(1) / bottom[pick].mean(1), [0.025, 0.975])
-    return Interval(float(top.mean() / bottom.mean()), float(low), float(high), len(top))
+    ratios = np.r_[top.mean() / bottom.mean(), top[pick].mean(1) / bottom[pick].mean(1)]
+    return percentile_interval(ratios, len(top))
 
 
 def compare(

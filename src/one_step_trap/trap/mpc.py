@@ -22,23 +22,26 @@ total variation means something, and the rule for the verdict, fixed before meas
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from one_step_trap.environments import Environment
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.study import Study
 from one_step_trap.trap.lookahead import Summary, check_horizons, summarise
-from one_step_trap.trap.networks import Network, Training, train
-from one_step_trap.trap.rollout import Model, first_at_least, open_loop, predict, rollout_error
+from one_step_trap.trap.networks import Model, Network, Training, predict, train
+from one_step_trap.trap.rollout import first_at_least, open_loop, rollout_error
 from one_step_trap.trap.simulators import World, known_world, perturbed
-from one_step_trap.trap.worlds import Spaces, Trajectories, check_env, collect, make_env
+from one_step_trap.trap.worlds import Spaces, Trajectories, check_env, collect
 from one_step_trap.validate import (
     BoolArray,
     FloatArray,
@@ -116,6 +119,11 @@ def draw_sequences(
     return spaces.low + held[..., 1:] * (spaces.high - spaces.low), kept
 
 
+def _ask(function: Callable[..., Any], *arrays: FloatArray) -> Any:
+    """Return what a function of a `World` says of copies, as a copy: worlds of one's own may work in place."""
+    return np.array(function(*(array.copy() for array in arrays)))
+
+
 def score(
     model: Model, world: World, observations: FloatArray, sequences: FloatArray, gamma: float = 1.0
 ) -> FloatArray:
@@ -127,9 +135,9 @@ def score(
     alive = np.ones(len(observations), dtype=bool)
     with np.errstate(all="ignore"):  # a model that blows up is a finding
         for i in range(sequences.shape[1]):
-            after = np.asarray(model(x, sequences[:, i]))
-            total += np.where(alive, gamma**i * world.reward(x, sequences[:, i], after), 0.0)
-            alive &= ~world.terminated(after)
+            after = predict(model, x, sequences[:, i])
+            total += np.where(alive, gamma**i * _ask(world.reward, x, sequences[:, i], after), 0.0)
+            alive &= ~_ask(world.terminated, after)
             x = after
     return np.asarray(np.where(np.isfinite(total) & np.isfinite(x).all(axis=1), total, -np.inf))
 
@@ -176,10 +184,10 @@ def decide_reference(
                     plan[i] = former[min(i + 1, planner.horizon - 1)]
         x, promise = observation, 0.0
         for i in range(planner.horizon):
-            after = np.asarray(model(x[None], plan[i][None]))[0]
-            promise += planner.gamma**i * world.reward(x[None], plan[i][None], after[None])[0]
+            after = predict(model, x[None], plan[i][None])[0]
+            promise += planner.gamma**i * _ask(world.reward, x[None], plan[i][None], after[None])[0]
             x = after
-            if world.terminated(x[None])[0]:
+            if _ask(world.terminated, x[None])[0]:
                 break
         if n == 0 or promise > best_promise:
             best, best_promise = plan, promise
@@ -213,7 +221,7 @@ def play(
         raise BookError(f"starts must be states of {world.env_id}, one a row, got shape {state.shape}")
     spaces = _spaces(world.env_id)
     limit = spaces.max_steps if max_steps is None else check_count(max_steps, "max_steps")
-    x = world.observe(state)
+    x = _ask(world.observe, state)
     predict(model, x, np.tile(spaces.low, (len(x), 1)))  # a model of the wrong shape is told so here
     returns, live = np.zeros(len(state)), np.arange(len(state))
     plans: FloatArray | None = None
@@ -221,10 +229,10 @@ def play(
         seen = x.astype(np.float32).astype(np.float64)
         plans = decide(model, world, planner, seen, plans, np.random.default_rng([seed, t]))
         action = plans[:, 0].astype(np.float32).astype(np.float64)
-        state = world.step(state, action)
-        after = world.observe(state)
-        returns[live] += world.reward(x, action, after)
-        going = ~world.terminated(after)
+        state = _ask(world.step, state, action)
+        after = _ask(world.observe, state)
+        returns[live] += _ask(world.reward, x, action, after)
+        going = ~_ask(world.terminated, after)
         live, state, x, plans = live[going], state[going], after[going], plans[going]
         if not len(live):
             break
@@ -247,19 +255,16 @@ def play_in_gymnasium(
     _check_agent(world, model, planner)
     seed = check_count(seed, "seed", minimum=0)
     limit = None if max_steps is None else check_count(max_steps, "max_steps")
-    spaces, env = _spaces(env_id), make_env(env_id, max_steps=limit)
-    try:
-        observation, _ = env.reset(seed=seed)
-        total, t, over, plan = 0.0, 0, False, None
+    spaces, total, t, over, plan = _spaces(env_id), 0.0, 0, False, None
+    with contextlib.closing(Environment(env_id, max_steps=limit)) as env:
+        observation = env.reset(seed)
         while not over:
             seen = np.asarray(observation, dtype=np.float64)[None]
             plan = decide(model, world, planner, seen, plan, np.random.default_rng([seed, t]))
             action = spaces.decode(plan[0, 0])
             native = int(action) if spaces.discrete else action.astype(np.float32)
-            observation, reward, terminated, truncated, _ = env.step(native)
-            total, t, over = total + float(reward), t + 1, terminated or truncated
-    finally:
-        env.close()
+            observation, reward, terminated, truncated = env.step(native)
+            total, t, over = total + reward, t + 1, terminated or truncated
     return total
 
 
@@ -496,9 +501,7 @@ class Settings:
 
 
 FULL = Settings()
-LIVE = replace(
-    FULL, seeds=(0,), unroll_steps=(1,), transitions=(200, 2_000), factors=(2.0,), horizons=(3, 20, 50)
-)
+LIVE = replace(FULL, seeds=(0,), unroll_steps=(1,), transitions=(2_000,), factors=(2.0,), horizons=(3, 20))
 TEST_SEED = 1_000_000  # of the test data, apart from the seeds of all training data
 
 COLUMNS = {

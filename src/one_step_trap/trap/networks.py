@@ -23,9 +23,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,17 +41,38 @@ from one_step_trap.validate import (
     check_positive,
     check_probability,
     check_rng,
+    first_line,
 )
 
+Model = Callable[[FloatArray, FloatArray], ArrayLike]
+"""A one-step world model, (observation (B, D), action (B, A)) -> next observation (B, D): a network of this module, a formula,
+a simulator of your own. Float64 in, anything that NumPy reads as real out. Call it by `predict`."""
 
-class WorldModel(Protocol):
-    """A one-step model: observations (B, D) and actions (B, A) to the next observations (B, D).
 
-    Any callable of this form is one: a network of this module, a formula, a simulator of your own.
+def predict(model: Model, observations: FloatArray, actions: FloatArray) -> FloatArray:
+    """Return the model's next observations, (B, D) float64; a wrong shape or type is an error, NaN is not.
+
+    The model gets copies, and so do we: it may change what it is given and use its own array again. Warnings of overflow
+    inside it are silenced: a model that blows up is a finding, which its error shows.
     """
-
-    def __call__(self, observations: FloatArray, actions: FloatArray, /) -> FloatArray:
-        """Return the next observation of each row."""
+    if not callable(model):
+        raise BookError(
+            "the model must be callable: (observation (B, D), action (B, A)) -> next observation (B, D)"
+        )
+    with np.errstate(all="ignore"):
+        answer = model(observations.copy(), actions.copy())
+    try:
+        result = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BookError(f"the model must return an array of numbers: {first_line(error)}") from None
+    if result.dtype.kind not in "fiub":
+        raise BookError(f"the model must return an array of real numbers, got {result.dtype} values")
+    if result.shape != observations.shape:
+        raise BookError(
+            f"the model must return next observations of shape {observations.shape} for observations of that shape "
+            f"and actions of shape {actions.shape}; it returned shape {result.shape}"
+        )
+    return result.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -421,7 +441,7 @@ class _Trainer:
         return Network(self.units, tuple(arrays[:half]), tuple(arrays[half:]), bounds, np.array(self.losses))
 
 
-def corrections(model: WorldModel, data: Trajectories, depth: int) -> tuple[FloatArray, FloatArray]:
+def corrections(model: Model, data: Trajectories, depth: int) -> tuple[FloatArray, FloatArray]:
     """Return (own prediction, true next observation), (C, 2, D), and the actions, (C, 2, A), second unused.
 
     The model is rolled out for ``depth`` steps from the true states 0, depth, 2 depth, ... of every episode;
@@ -436,7 +456,7 @@ def corrections(model: WorldModel, data: Trajectories, depth: int) -> tuple[Floa
     state = data.observations[episode, step]
     found_obs, found_act = [], []
     for _ in range(depth - 1):
-        state = model(state, data.actions[episode, step])
+        state = predict(model, state, data.actions[episode, step])
         step = step + 1
         goes_on = step < data.lengths[episode]
         episode, step, state = episode[goes_on], step[goes_on], state[goes_on]

@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from one_step_trap.errors import BookError
-from one_step_trap.trap.networks import Network
+from one_step_trap.stats import ROUNDING
+from one_step_trap.trap.networks import Model, Network, predict
 from one_step_trap.trap.worlds import Trajectories, collect
 from one_step_trap.validate import (
     FloatArray,
@@ -34,8 +35,6 @@ from one_step_trap.validate import (
     check_rng,
 )
 
-Model = Callable[[FloatArray, FloatArray], ArrayLike]
-"""(observation (B, D), action (B, A)) -> next observation (B, D): float64 in, anything that NumPy reads as real out."""
 Sampler = Callable[[FloatArray, FloatArray, np.random.Generator], ArrayLike]
 """A world model that draws its next observation: (observation, action, rng) -> next observation (B, D)."""
 Typical = Literal["median", "rms"]
@@ -90,32 +89,6 @@ def _real(trajectories: Trajectories, start: Starts, depth: int) -> tuple[FloatA
 
 
 # --- open loop --------------------------------------------------------------------------------------------
-
-
-def predict(model: Model, observations: FloatArray, actions: FloatArray) -> FloatArray:
-    """Return the model's next observations, (B, D) float64; a wrong shape or type is an error, NaN is not.
-
-    The model gets copies, so that it cannot alter the data, and warnings of overflow inside it are silenced: a model
-    that blows up is a finding, which its error shows.
-    """
-    if not callable(model):
-        raise BookError(
-            "the model must be callable: (observation (B, D), action (B, A)) -> next observation (B, D)"
-        )
-    with np.errstate(all="ignore"):
-        answer = model(observations.copy(), actions.copy())
-    try:
-        result = np.asarray(answer)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BookError(f"the model must return an array of numbers: {error}") from None
-    if result.dtype.kind not in "fiub":
-        raise BookError(f"the model must return an array of real numbers, got {result.dtype} values")
-    if result.shape != observations.shape:
-        raise BookError(
-            f"the model must return next observations of shape {observations.shape} for observations of that shape "
-            f"and actions of shape {actions.shape}; it returned shape {result.shape}"
-        )
-    return result.astype(np.float64)
 
 
 def open_loop(model: Model, observations: ArrayLike, actions: ArrayLike) -> FloatArray:
@@ -495,7 +468,7 @@ def first_at_least(curve: ArrayLike, threshold: float = 1.0) -> float:
         error = np.asarray(curve, dtype=np.float64)
     except (TypeError, ValueError):
         raise BookError("curve must be a vector of numbers, one a depth") from None
-    reached = np.flatnonzero(error >= check_positive(threshold, "threshold"))
+    reached = np.flatnonzero(error >= check_positive(threshold, "threshold") * (1 - ROUNDING))
     return float(reached[0] + 1) if len(reached) else math.inf
 
 

@@ -235,9 +235,10 @@ WORLDS: dict[str, World] = {w.env_id: w for w in (Pendulum(), CartPole(), Mounta
 
 def known_world(env_id: str) -> World:
     """Return the environment written out; BookError if it is unknown, or known but without a reward formula."""
-    if isinstance(env_id, str) and env_id in WORLDS:
-        return WORLDS[env_id]
-    check_env(env_id)  # an unknown id gets its own answer
+    known = isinstance(env_id, str) and env_id in WORLDS
+    name = env_id if known else check_env(env_id).name  # an unknown id gets its own answer
+    if name in WORLDS:
+        return WORLDS[name]
     raise BookError(
         f"{env_id} has no reward formula here, and planning needs one; there is one for {', '.join(WORLDS)} "
         "(for a world of your own, subclass World)"

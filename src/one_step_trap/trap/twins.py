@@ -23,22 +23,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.environments import Environment
 from one_step_trap.errors import BookError
 from one_step_trap.stats import Interval, bootstrap_interval
+from one_step_trap.trap.networks import Model, predict
 from one_step_trap.trap.rollout import (
     MIN_TRAJECTORIES,
-    Model,
     Starts,
     Steps,
     Typical,
     crossing,
-    predict,
     root_mean_square,
     starts_of,
     supported,
     typical_curve,
 )
-from one_step_trap.trap.worlds import OPEN_END, Policy, Spaces, check_env, foreign_code, make_env, make_policy
+from one_step_trap.trap.worlds import OPEN_END, Policy, Spaces, act, check_env, make_policy
 from one_step_trap.validate import (
     FloatArray,
     check_count,
@@ -66,42 +66,45 @@ class Simulator:
 
     def __init__(self, env_id: str) -> None:
         self.spaces: Spaces = check_env(env_id)
-        self.env: Any = make_env(env_id).unwrapped
+        # A displaced world may run away: that is a finding, and no fault of the environment.
+        self.world = Environment(env_id, max_steps=math.inf, finite=False)
+        self.env: Any = self.world.unwrapped
         self.mujoco = hasattr(self.env, "set_state") and hasattr(self.env, "data")
 
     def reset(self, seed: int) -> FloatArray:
         """Start an episode and return its first observation, (D,)."""
-        with foreign_code(self.spaces.env_id):
-            return np.asarray(self.env.reset(seed=seed)[0], dtype=np.float64)
+        return np.asarray(self.world.reset(seed), dtype=np.float64)
 
     def step(self, action: Any) -> tuple[FloatArray, bool]:
         """Take a native action; return the observation (D,) and whether the world ended (the dynamics go on)."""
-        with foreign_code(self.spaces.env_id):
-            observation, _, terminated, _, _ = self.env.step(action)
+        seen, _, terminated, _ = self.world.step(action)
         if getattr(self.env, "steps_beyond_terminated", None) is not None:
             self.env.steps_beyond_terminated = None  # a fallen pole falls on: it must not warn of it
-        return np.asarray(observation, dtype=np.float64), bool(terminated)
+        return np.asarray(seen, dtype=np.float64), terminated
 
     def read(self) -> FloatArray:
         """Return a copy of the state."""
-        if self.mujoco:
-            return np.concatenate([self.env.data.qpos, self.env.data.qvel])
-        return np.array(self.env.state, dtype=np.float64)
+        with self.world.guarded("its state"):
+            if self.mujoco:
+                return np.concatenate([self.env.data.qpos, self.env.data.qvel])
+            return np.array(self.env.state, dtype=np.float64)
 
     def write(self, state: FloatArray) -> None:
         """Set the state; what MuJoCo's solver remembers of the step before is forgotten, so that copies agree."""
-        if self.mujoco:
-            self.env.data.qacc_warmstart[:] = 0
-            self.env.set_state(state[: self.env.model.nq], state[self.env.model.nq :])
-        else:
-            self.env.state = state.copy()
+        with self.world.guarded("its state"):
+            if self.mujoco:
+                self.env.data.qacc_warmstart[:] = 0
+                self.env.set_state(state[: self.env.model.nq], state[self.env.model.nq :])
+            else:
+                self.env.state = state.copy()
 
     def observe(self) -> FloatArray:
         """Return the observation of the present state, in float64 (classic control rounds its own to float32)."""
         for name in ("_get_obs", "_get_ob"):
             if hasattr(self.env, name):
-                return np.asarray(getattr(self.env, name)(), dtype=np.float64)
-        return np.asarray(self.read())
+                with self.world.guarded(name):
+                    return np.array(getattr(self.env, name)(), dtype=np.float64)
+        return self.read()
 
     def writable(self, seed: int = 0) -> bool:
         """Tell whether a state written back leads to the same next observation as the first time."""
@@ -122,7 +125,7 @@ class Simulator:
 
     def close(self) -> None:
         """Close the environment."""
-        self.env.close()
+        self.world.close()
 
 
 def _any_action(spaces: Spaces, rng: np.random.Generator) -> Any:
@@ -162,7 +165,7 @@ def _record(
     x = simulator.reset(seed)
     seen, acted, kept, ended = [x], [], [simulator.read()] if states else [], False
     for _ in range(steps):
-        action = policy(x[None], rng)[0]
+        action = act(policy, simulator.spaces, x[None], rng)[0]
         x, ended = simulator.step(action)
         seen.append(x)
         acted.append(action)
@@ -494,7 +497,7 @@ def identical_steps(
         for n in range(steps):
             if x.tobytes() != y.tobytes():
                 return n
-            action = choose(x[None], rng)[0]
+            action = act(choose, first.spaces, x[None], rng)[0]
             x, ended = first.step(action)
             y, ended_too = second.step(action)
             if ended != ended_too:

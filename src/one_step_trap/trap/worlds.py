@@ -10,17 +10,15 @@ seam is no transition (`collect` drops it; the tests replay every episode in a s
 from __future__ import annotations
 
 import contextlib
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import SyncVectorEnv
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.engines import quiet_mujoco
+from one_step_trap.environments import Environment
 from one_step_trap.errors import BookError
 from one_step_trap.validate import (
     BoolArray,
@@ -30,6 +28,7 @@ from one_step_trap.validate import (
     check_probability,
     check_real,
     check_rng,
+    first_line,
 )
 
 MAX_ENVS = 16  # environments stepped side by side: enough to hide the cost of calling a policy
@@ -43,12 +42,14 @@ OPEN_END = 1_000  # steps after which an episode is cut where the environment it
 class Spaces:
     """Sizes of the spaces of an environment, as a model sees them.
 
-    ``observation_size`` D, ``action_size`` A (a discrete action is one-hot), ``low`` and ``high`` (A,) the
-    bounds of a continuous action (0 and 1 for one-hot), ``start`` the first number of a discrete action,
-    ``max_steps`` the environment's own time limit in steps (0 = it has none).
+    ``name`` is the id under which the environment is registered, however ``env_id`` spells it. ``observation_size`` D,
+    ``action_size`` A (a discrete action is one-hot), ``low`` and ``high`` (A,) the bounds of a continuous action (0 and 1
+    for one-hot), ``start`` the first number of a discrete action, ``max_steps`` the environment's own time limit in steps
+    (0 = it has none), ``dtype`` the type of an action as the environment takes it.
     """
 
     env_id: str
+    name: str
     observation_size: int
     action_size: int
     discrete: bool
@@ -56,6 +57,7 @@ class Spaces:
     high: FloatArray
     start: int
     max_steps: int
+    dtype: np.dtype[Any]
 
     def encode(self, actions: NDArray[Any]) -> FloatArray:
         """Return native actions, (B,) or (B, A), as a model sees them, (B, A)."""
@@ -65,7 +67,8 @@ class Spaces:
 
     def decode(self, actions: FloatArray) -> NDArray[Any]:
         """Return native actions, (B,) or (B, A), from those of a model, (B, A): the inverse of `encode`."""
-        return np.asarray(actions.argmax(-1) + self.start) if self.discrete else actions
+        native = actions.argmax(-1) + self.start if self.discrete else actions
+        return np.asarray(native, dtype=self.dtype)
 
 
 def check_env(env_id: str) -> Spaces:
@@ -75,16 +78,13 @@ def check_env(env_id: str) -> Spaces:
     Raises BookError for an unknown id (with the nearest known ones), an environment whose package is missing,
     image or discrete observations, and other action spaces (MultiDiscrete, Tuple, Dict).
     """
-    env = make_env(env_id)
-    try:
-        with foreign_code(env_id):
-            return _spaces(env_id, env)
-    finally:
-        env.close()
+    env = Environment(env_id)
+    with contextlib.closing(env):
+        return _spaces(env)
 
 
-def _spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> Spaces:
-    seen, act = env.observation_space, env.action_space
+def _spaces(env: Environment) -> Spaces:
+    env_id, seen, act = env.id, env.observation_space, env.action_space
     if not isinstance(seen, gymnasium.spaces.Box):
         raise BookError(
             f"{env_id} has observations of type {type(seen).__name__}: a world model here needs a vector of "
@@ -95,10 +95,12 @@ def _spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> Spaces:
             f"{env_id} has observations of shape {seen.shape} (an image or a grid): a world model here needs "
             "a vector of numbers (a Box of one axis, as in CartPole-v1)"
         )
-    limit = int((env.spec.max_episode_steps if env.spec else None) or 0)
+    D, limit = seen.shape[0], env.time_limit or 0
     if isinstance(act, gymnasium.spaces.Discrete):
         n = int(act.n)
-        return Spaces(env_id, seen.shape[0], n, True, np.zeros(n), np.ones(n), int(act.start), limit)
+        return Spaces(
+            env_id, env.name, D, n, True, np.zeros(n), np.ones(n), int(act.start), limit, np.dtype(np.int64)
+        )
     if isinstance(act, gymnasium.spaces.Box) and act.dtype.kind != "f":
         raise BookError(
             f"{env_id} has actions of type Box of {act.dtype}: a world model here needs Discrete actions or a Box of "
@@ -106,50 +108,12 @@ def _spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> Spaces:
         )
     if isinstance(act, gymnasium.spaces.Box) and len(act.shape) == 1:
         low, high = (np.asarray(x, dtype=np.float64) for x in (act.low, act.high))
-        return Spaces(env_id, seen.shape[0], act.shape[0], False, low, high, 0, limit)
+        dtype = np.dtype(env.action_dtype or np.float64)
+        return Spaces(env_id, env.name, D, act.shape[0], False, low, high, 0, limit, dtype)
     raise BookError(
         f"{env_id} has actions of type {type(act).__name__}{getattr(act, 'shape', None) or ''}: a world model "
         "here needs Discrete actions or a Box of one axis"
     )
-
-
-def make_env(env_id: str, *, max_steps: int | None = None) -> gymnasium.Env[Any, Any]:
-    """Return the environment, with ``max_steps`` in place of its own time limit; BookError where it cannot be
-    made.
-    """
-    if not isinstance(env_id, str) or not env_id:
-        raise BookError(f"an environment is named by its Gymnasium id, such as 'CartPole-v1', got {env_id!r}")
-    if ":" not in env_id and env_id not in gymnasium.registry:  # "module:id" registers itself when made
-        raise BookError(_unknown(env_id))
-    try:
-        with quiet_mujoco(gymnasium.registry.get(env_id)):
-            return gymnasium.make(env_id, max_episode_steps=max_steps, disable_env_checker=True)
-    except Exception as error:  # whatever the code of an environment raises, one line must reach the user
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BookError(f"{env_id} cannot be made: {reason}") from None
-
-
-@contextlib.contextmanager
-def foreign_code(env_id: str) -> Iterator[None]:
-    """Turn whatever the code of an environment raises into one line; its own error remains as the cause."""
-    try:
-        yield
-    except BookError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        raise BookError(f"{env_id} failed ({type(error).__name__}): {reason}") from error
-
-
-def _unknown(env_id: str) -> str:
-    known = {name.lower(): name for name in gymnasium.registry}
-    near = [known[name] for name in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.5)]
-    if env_id.lower().startswith("ale/"):
-        return (
-            f"unknown environment {env_id!r}: Atari needs the package ale_py (and its images are no vectors)"
-        )
-    hint = f"did you mean {' or '.join(near)}?" if near else "gymnasium.registry lists the known ones"
-    return f"unknown environment {env_id!r}: {hint}"
 
 
 # --- policies that make data ------------------------------------------------------------------------------
@@ -170,7 +134,9 @@ def uniform_actions(spaces: Spaces, rng: np.random.Generator, n: int) -> NDArray
     """Return n actions drawn uniformly, native, (n,) or (n, A)."""
     if spaces.discrete:
         return rng.integers(spaces.action_size, size=n) + spaces.start
-    if not (np.isfinite(spaces.low).all() and np.isfinite(spaces.high).all()):
+    with np.errstate(over="ignore", invalid="ignore"):
+        bounded = np.isfinite(spaces.high - spaces.low).all()
+    if not bounded:
         raise BookError(
             f"{spaces.env_id} has actions without bounds: a uniform policy needs bounds, give a policy"
         )
@@ -256,9 +222,9 @@ def scripted(spaces: Spaces, epsilon: float = 0.3) -> Policy:
     """
     _check_spaces(spaces)
     epsilon = check_probability(epsilon, "epsilon")
-    if spaces.env_id not in SCRIPTS:
+    if spaces.name not in SCRIPTS:
         raise BookError(f"no scripted policy for {spaces.env_id}: there is one for {', '.join(SCRIPTS)}")
-    control = SCRIPTS[spaces.env_id]
+    control = SCRIPTS[spaces.name]
 
     def policy(observations: FloatArray, rng: np.random.Generator) -> NDArray[Any]:
         chosen, noise = control(observations), uniform_actions(spaces, rng, len(observations))
@@ -286,10 +252,18 @@ def make_policy(policy: str | Policy, spaces: Spaces) -> Policy:
     return policy
 
 
-def _checked_actions(actions: Any, spaces: Spaces, n: int) -> NDArray[Any]:
-    """Return the actions of a policy in the shape and type the environments expect, or raise."""
+def act(policy: Policy, spaces: Spaces, observations: FloatArray, rng: np.random.Generator) -> NDArray[Any]:
+    """Return the native actions of a policy, in the shape and type that the environment takes, or raise.
+
+    The policy gets a copy of the observations, and what it returns is copied: it may change and use again what it likes.
+    """
+    answer = policy(observations.copy(), rng)
+    n = len(observations)
     shape = (n,) if spaces.discrete else (n, spaces.action_size)
-    result = np.asarray(actions)
+    try:
+        result = np.asarray(answer)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that need gradients
+        raise BookError(f"the policy must return numbers of shape {shape}: {first_line(error)}") from None
     if result.shape != shape or not np.issubdtype(result.dtype, np.number):
         raise BookError(
             f"the policy must return numbers of shape {shape}, got shape {result.shape} of {result.dtype}"
@@ -297,8 +271,8 @@ def _checked_actions(actions: Any, spaces: Spaces, n: int) -> NDArray[Any]:
     if not np.isfinite(result).all():
         raise BookError("the policy returned an action that is NaN or infinite")
     if not spaces.discrete:
-        # The model sees what the world sees: an action beyond the bounds is clipped before both.
-        return np.asarray(np.clip(result.astype(np.float64), spaces.low, spaces.high))
+        # The model sees what the world sees: an action beyond the bounds is clipped, and rounded, before both.
+        return np.asarray(np.clip(result.astype(np.float64), spaces.low, spaces.high).astype(spaces.dtype))
     whole = result.astype(np.int64)
     if (whole != result).any() or not (
         (whole >= spaces.start) & (whole < spaces.start + spaces.action_size)
@@ -546,33 +520,29 @@ def collect(
     n = max(1, min(MAX_ENVS, transitions // limit))  # so that at least one episode of each can run its course
     env_seeds, policy_seed = np.random.SeedSequence(seed).spawn(2)
     rng = np.random.default_rng(policy_seed)
-    envs = SyncVectorEnv([lambda: make_env(env_id, max_steps=limit)] * n)
-    try:
+    with contextlib.ExitStack() as stack:
+        envs = [
+            stack.enter_context(contextlib.closing(Environment(env_id, max_steps=limit))) for _ in range(n)
+        ]
         record = _Record(n, spaces)
-        with foreign_code(env_id):
-            obs, _ = envs.reset(seed=[int(s) for s in env_seeds.generate_state(n)])
-        record.begin(_finite(obs, env_id), np.ones(n, dtype=bool))
-        over = np.zeros(n, dtype=bool)  # which environments use the next step to reset (the NEXT_STEP mode)
+        seeds = env_seeds.generate_state(n)
+        seen = np.array([env.reset(int(s)) for env, s in zip(envs, seeds, strict=True)], dtype=np.float64)
+        record.begin(seen, np.ones(n, dtype=bool))
+        over = np.zeros(n, dtype=bool)  # which environments use the next step to reset
         while record.steps < transitions:
-            actions = _checked_actions(choose(_finite(obs, env_id), rng), spaces, n)
-            with foreign_code(env_id):
-                obs, _, terminated, truncated, _ = envs.step(actions)
-            seen = _finite(obs, env_id)
+            actions = act(choose, spaces, seen, rng)
+            seen, terminated, cut = np.empty_like(seen), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+            for i, env in enumerate(envs):
+                if over[i]:
+                    seen[i] = env.reset()
+                else:
+                    seen[i], _, terminated[i], cut[i] = env.step(actions[i])
             record.begin(seen, over)
             # The last round may bring more than is wanted: the first few environments fill the data set.
             live = ~over & (np.cumsum(~over) <= transitions - record.steps)
             record.step(spaces.encode(actions), seen, live, terminated)
-            over = terminated | truncated
-    finally:
-        envs.close()
+            over = terminated | cut
     return record.finish(env_id)
-
-
-def _finite(observations: NDArray[Any], env_id: str) -> FloatArray:
-    result = np.asarray(observations, dtype=np.float64)
-    if not np.isfinite(result).all():
-        raise BookError(f"{env_id} returned an observation with NaN or infinite values")
-    return result
 
 
 class _Record:

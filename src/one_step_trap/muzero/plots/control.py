@@ -26,12 +26,14 @@ from one_step_trap.muzero.published import DE_VRIES_CARTPOLE, DE_VRIES_MOUNTAINC
 from one_step_trap.validate import check_real
 
 TABLE = ("x", "value", "low", "high")
+NOTED = "de Vries et al. (our notes)"
+"""Not "published": ``published.py`` says that these numbers come from our notes."""
 
 
 def plot_return_by_k(updates: pd.DataFrame, compute: pd.DataFrame, *, published: bool = True) -> Figure:
     """Return the mean return against K at equal updates and at equal compute; columns unroll_steps, value, low, high.
 
-    ``published``: beside them the means of de Vries et al. 2021.
+    ``published``: beside them the means of de Vries et al. 2021, as our notes have them.
     """
     figure, ax = new_figure(height=3.7)
     for i, (name, rows) in enumerate((("equal updates", updates), ("equal compute", compute))):
@@ -43,9 +45,7 @@ def plot_return_by_k(updates: pd.DataFrame, compute: pd.DataFrame, *, published:
         )
     if published:
         theirs = [(one.unroll_steps, one.mean_return) for one in DE_VRIES_CARTPOLE]
-        ax.plot(
-            *zip(*theirs, strict=True), color=PURPLE, ls=DASHES[2], marker="^", label="de Vries et al. 2021"
-        )
+        ax.plot(*zip(*theirs, strict=True), color=PURPLE, ls=DASHES[2], marker="^", label=NOTED)
     ax.set(
         xscale="log",
         xlabel="steps K unrolled in training",
@@ -88,9 +88,7 @@ def plot_blindfold(table: pd.DataFrame) -> Figure:
     ax.fill_between(table["x"], table["low"], table["high"], color=BLUE, alpha=0.2, lw=0)
     ax.plot(table["x"], table["value"], color=BLUE, marker="o", ms=6, label="here")
     theirs = [(one.refresh, one.mean_return) for one in DE_VRIES_MOUNTAINCAR]
-    ax.plot(
-        *zip(*theirs, strict=True), color=PURPLE, ls=DASHES[1], marker="^", ms=6, label="de Vries et al. 2021"
-    )
+    ax.plot(*zip(*theirs, strict=True), color=PURPLE, ls=DASHES[1], marker="^", ms=6, label=NOTED)
     ax.axhline(-200, color=GREY, lw=1.0)
     ax.set(xscale="log", xlabel="steps from one look to the next", ylabel="mean return\n(MountainCar-v0)")
     _plain(ax, table["x"])
