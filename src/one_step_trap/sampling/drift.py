@@ -486,9 +486,10 @@ def human_band(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
-    """Return the rules by the side to which they drift, highest drift first, for the two panels of a figure.
+    """Return the rules in two panels of a figure, by their drift, the highest first.
 
-    At most ``most`` to a side: if more drift to one of them, those nearest to 0 are drawn on the other.
+    Those with a drift above 0 come into the first, as far as at most ``most`` fit into each; so a panel does not say to which
+    side a rule drifts.
     """
     check_table(summary, ["rule", "drift"], "summary")
     own = summary[summary["rule"] != HUMAN].sort_values("drift", ascending=False)
@@ -496,7 +497,7 @@ def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
     if len(names) > 2 * most:
         raise BookError(f"at most {2 * most} rules fit into two panels of {most}, got {len(names)}")
     cut = min(max(int((own["drift"] > 0).sum()), len(names) - most), most)
-    found = {"blow-up side": names[:cut], "collapse side": names[cut:]}
+    found = {"highest drift": names[:cut], "lowest drift": names[cut:]}
     return {side: rules for side, rules in found.items() if rules}
 
 
