@@ -485,10 +485,10 @@ def human_band(table: pd.DataFrame) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
-    """Return the rules by the side to which they drift, highest drift first, for the two panels of a figure.
+def panels(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
+    """Return the rules for the two panels of a figure, by drift, the highest first; at most ``most`` to a panel.
 
-    At most ``most`` to a side: if more drift to one of them, those nearest to 0 are drawn on the other.
+    Where they fit, those that drift up stand in the first and the others in the second.
     """
     check_table(summary, ["rule", "drift"], "summary")
     own = summary[summary["rule"] != HUMAN].sort_values("drift", ascending=False)
@@ -496,8 +496,8 @@ def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
     if len(names) > 2 * most:
         raise BookError(f"at most {2 * most} rules fit into two panels of {most}, got {len(names)}")
     cut = min(max(int((own["drift"] > 0).sum()), len(names) - most), most)
-    found = {"blow-up side": names[:cut], "collapse side": names[cut:]}
-    return {side: rules for side, rules in found.items() if rules}
+    found = {"highest drift": names[:cut], "lowest drift": names[cut:]}
+    return {panel: rules for panel, rules in found.items() if rules}
 
 
 # --- the verdicts -----------------------------------------------------------------------------------------
