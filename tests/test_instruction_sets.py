@@ -11,14 +11,14 @@ from instruction_sets import INSTRUCTION_SETS
 from one_step_trap.book.execute import ENVIRONMENT
 
 FOLDERS = ("discounting", "muzero", "sampling", "trap")
-# Not in the quick round: pages, texts and files, where nothing is rounded, and what trains for long.
+# Not in the quick round: pages, texts and files, where nothing is rounded, and what trains for long or loads large models.
 LEFT_OUT = {
     "discounting": ("checks", "essays", "playable"),
     "muzero": ("checkpoints", "muzero_instrument", "muzero_studies", "muzero_training", "tree_viewer"),
-    "sampling": ("attention", "book_model", "bpe", "models", "sample", "texts", "viewer"),
+    "sampling": ("attention", "book_model", "bpe", "kept", "models", "protocol", "sample", "texts", "viewer"),
     "trap": ("instrument", "networks", "trap_playable"),
 }
-NO_SUCH = "not bad_input and not plots and not figure and not 10000_instances"
+BRIEFLY = "not bad_input and not plots and not figure and not 10000_instances and not full_study"
 EXPECTED = {
     "haswell": {"BLAS": "OpenBLAS Haswell", "PyTorch": "AVX2", "Numba": "haswell"},
     "nehalem": {"BLAS": "OpenBLAS Nehalem", "PyTorch": "AVX2", "Numba": "nehalem"},
@@ -54,5 +54,5 @@ def test_the_unit_tests_pass(root, name):
         for path in sorted((root / "tests" / folder).glob("test_*.py"))
         if path.stem.removeprefix("test_") not in LEFT_OUT[folder]
     ]
-    said = python(root, name, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", NO_SUCH, *files)
+    said = python(root, name, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", BRIEFLY, *files)
     assert " passed" in said.splitlines()[-1]

@@ -90,6 +90,15 @@ def test_the_range_without_limit_is_closed_under_n_step_targets(low, width, gamm
     Support.covering(v_low, v_high).encode(np.clip(z, v_low, v_high))
 
 
+@pytest.mark.parametrize("width", [0.0, 5e-324, 1e-12])
+def test_a_range_without_width_is_widened(width):
+    support = Support.covering(0, width)
+    assert (support.low, support.high) == (0, 1)
+    assert support.decode(support.encode([0.0, width])) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(BookError, match=r"needs low < high, got 0 and .*, which are one number"):
+        Support(0, width)
+
+
 def test_the_range_with_limit_is_not_closed():
     _, high = reachable_range(1, 1, 0.9, 10)
     assert sum(0.9**i for i in range(5)) + 0.9**5 * high > high

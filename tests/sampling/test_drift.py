@@ -424,12 +424,12 @@ def test_buys_and_costs(summary):
 
 
 def test_panels_of_a_figure(summary):
-    assert d.sides(summary) == {
+    assert d.panels(summary) == {
         "highest drift": ["pure", "top-p=0.95", "greedy+penalty=1.2"],
         "lowest drift": ["top-k=50", "temperature=0.7", "greedy"],
     }
     many = small_summary({f"rule={i}": (i - 7.5, 0.1) for i in range(9)})  # two rise, seven fall: five fit
-    assert [len(rules) for rules in d.sides(many).values()] == [4, 5]
+    assert [len(rules) for rules in d.panels(many).values()] == [4, 5]
 
 
 def test_the_ends_of_texts_are_drawn_before_the_human_ones(table):

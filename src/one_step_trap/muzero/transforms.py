@@ -54,6 +54,11 @@ def check_range(low: Any, high: Any, names: tuple[str, str]) -> tuple[float, flo
     return first, second
 
 
+def _slack(low: float, high: float) -> float:
+    """Return by how much values of this range may differ and still be told as one."""
+    return 1e-9 * max(1.0, abs(low), abs(high))
+
+
 def discount_sum(gamma: float, steps: int | None) -> float:
     """Return ``Σ_{t < steps} γᵗ`` (None: of all t ≥ 0, then γ < 1)."""
     if gamma == 1 and steps is not None:
@@ -94,8 +99,10 @@ class Support:
 
     def __post_init__(self) -> None:
         low, high = check_range(self.low, self.high, ("low", "high"))
-        if low == high:
-            raise BookError(f"a support needs low < high, got {low:g} for both")
+        if high - low <= _slack(low, high):
+            raise BookError(
+                f"a support needs low < high, got {low:g} and {high:g}, which are one number but for rounding"
+            )
         if max(abs(low), abs(high)) > LARGEST:
             raise BookError(
                 f"a support of [{low:g}, {high:g}] is too wide: values up to {LARGEST:g} in size can be told apart; "
@@ -112,16 +119,16 @@ class Support:
     def covering(cls, low: float, high: float, bins: int = 21) -> Support:
         """Return a support for all values in [low, high] and for 0, the value of an ended episode.
 
-        A range of a single value is widened by 1, since a distribution needs two places.
+        A range of a single value (but for rounding) is widened by 1, since a distribution needs two places.
         """
         low, high = check_range(low, high, ("low", "high"))
         low, high = min(low, 0.0), max(high, 0.0)
-        return cls(low, high if high > low else low + 1.0, bins)
+        return cls(low, high if high - low > _slack(low, high) else low + 1.0, bins)
 
     def check_covers(self, low: float, high: float) -> None:
         """Raise an error that names the better support if values in [low, high] do not fit."""
         low, high = check_range(low, high, ("low", "high"))
-        slack = 1e-9 * max(1.0, abs(self.low), abs(self.high))
+        slack = _slack(self.low, self.high)
         if low < self.low - slack or high > self.high + slack:
             raise BookError(
                 f"the value support [{self.low:g}, {self.high:g}] does not cover the reachable values "

@@ -485,11 +485,10 @@ def human_band(table: pd.DataFrame) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
-    """Return the rules in two panels of a figure, by their drift, the highest first.
+def panels(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
+    """Return the rules for the two panels of a figure, by drift, the highest first; at most ``most`` to a panel.
 
-    Those with a drift above 0 come into the first, as far as at most ``most`` fit into each; so a panel does not say to which
-    side a rule drifts.
+    Where they fit, those that drift up stand in the first and the others in the second.
     """
     check_table(summary, ["rule", "drift"], "summary")
     own = summary[summary["rule"] != HUMAN].sort_values("drift", ascending=False)
@@ -498,7 +497,7 @@ def sides(summary: pd.DataFrame, most: int = 5) -> dict[str, list[str]]:
         raise BookError(f"at most {2 * most} rules fit into two panels of {most}, got {len(names)}")
     cut = min(max(int((own["drift"] > 0).sum()), len(names) - most), most)
     found = {"highest drift": names[:cut], "lowest drift": names[cut:]}
-    return {side: rules for side, rules in found.items() if rules}
+    return {panel: rules for panel, rules in found.items() if rules}
 
 
 # --- the verdicts -----------------------------------------------------------------------------------------

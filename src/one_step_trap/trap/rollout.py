@@ -544,7 +544,8 @@ def crossing(
         )
     known = ~np.isnan(total[:, :limit])
     if typical == "median":
-        score, needed = np.where(known, total[:, :limit] >= threshold, False).astype(np.float64), 0.5
+        beyond = total[:, :limit] >= threshold * (1 - ROUNDING)
+        score, needed = (known & beyond).astype(np.float64), 0.5
     else:  # a start that has diverged counts as a million standard deviations
         score, needed = np.where(known, np.minimum(total[:, :limit], 1e6), 0.0) ** 2, threshold**2
     names, index = np.unique(start.trajectory, return_inverse=True)
