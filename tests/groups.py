@@ -8,6 +8,7 @@ from one_step_trap.book import plan
 
 PAGES = sorted((Path(page).name for page in plan.pages(Path(__file__).parents[1])), key=len, reverse=True)
 BY_PAGE = ("test_notebooks.py", "test_browser.py")
+BY_PARAMETER = ("test_instruction_sets.py",)  # rounds of a minute each, one for each process
 
 
 class InGroups(LoadScopeScheduling):
@@ -18,6 +19,8 @@ class InGroups(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, test = nodeid.partition("::")
-        parameters = test.partition("[")[2] if file.endswith(BY_PAGE) else ""
+        parameters = test.partition("[")[2]
+        if file.endswith(BY_PARAMETER):
+            return f"{file} {parameters}"
         page = next((name for name in PAGES if name in parameters), "")  # the longest name that fits
-        return f"{file} {page}".strip()
+        return f"{file} {page}".strip() if file.endswith(BY_PAGE) else file

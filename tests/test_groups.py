@@ -32,3 +32,9 @@ def test_what_is_asked_of_a_page_stays_together(group):
     assert group(f"{BROWSER}::test_a[chapters/02-discounting-dark]") == group(
         f"{BROWSER}::test_b[02-discounting]"
     )
+
+
+def test_the_round_of_each_instruction_set_is_a_group(group):
+    file = "tests/test_instruction_sets.py"
+    assert group(f"{file}::test_a[haswell]") == group(f"{file}::test_b[haswell]")
+    assert group(f"{file}::test_a[haswell]") != group(f"{file}::test_a[nehalem]")
