@@ -66,9 +66,8 @@ def complete(stamp: Path, html: Path) -> bool:
 
 def explain(root: Path) -> None:
     """Print what is wrong with the sources, if it is that: Snakemake says nothing when it cannot even plan."""
-    from one_step_trap.claims import (
-        catalogue,
-    )  # SciPy comes with it, which a build without a change does not need
+    # Here, not above: SciPy comes with it, which a build without a change does not need.
+    from one_step_trap.claims import catalogue
 
     try:
         for chapter in plan.chapters(root):
