@@ -131,12 +131,12 @@ def missing() -> list[str]:
     lines = []
     if not shutil.which("git"):
         lines.append(f"git is missing; install it: {how_to_install('git')}")
-    asked = os.environ.get("CHROMIUM")
-    if asked and not find_chromium():
+    asked, found = os.environ.get("CHROMIUM"), find_chromium()
+    if asked and not found:
         lines.append(
             f"CHROMIUM={asked} is not a browser; set it to the path of a Chromium or Chrome, or unset it"
         )
-    elif not find_chromium() and not install_chromium():
+    elif not found and not install_chromium():
         lines.append(
             f"a browser is missing; install one: {how_to_install('chromium')}"
             " (or set CHROMIUM to the path of a Chromium or Chrome)"
