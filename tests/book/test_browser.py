@@ -26,6 +26,16 @@ MATH_IS_SET = """() => !document.querySelector('script[src*="mathjax"]')
   || (window.MathJax && MathJax.startup && MathJax.startup.promise
       && MathJax.startup.promise.then(() => true))"""
 
+# Down the page, for what is drawn when it is seen, and back to where nothing lies below the header. At once: a key scrolls
+# smoothly, and what is looked at meanwhile is looked at wherever the page happens to be.
+DOWN_AND_UP = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  for (const top of [document.documentElement.scrollHeight, 0]) {
+    window.scrollTo({top, behavior: "instant"});
+    await frame(); await frame();
+  }
+}"""
+
 LOOK = (Path(__file__).parent / "look.js").read_text(encoding="utf-8")
 
 
@@ -145,6 +155,7 @@ def serious(page: Page, rules: list[str] | None = None) -> list[str]:
     """What axe-core calls serious or critical."""
     # Only violations are listed, and style sheets are not fetched again: both make it quicker.
     options = {"resultTypes": ["violations"], "preload": False, **({"runOnly": rules} if rules else {})}
+    page.evaluate("look.shorten()")
     response = Axe().run(page, options=options).response
     found = [v for v in response["violations"] if v["impact"] in {"serious", "critical"}]
     return [f"{v['id']}: {v['help']}: {[node['html'][:120] for node in v['nodes'][:4]]}" for v in found]
@@ -161,11 +172,9 @@ def report(browser, server, built_book):
         watched = Watched(context, f"{home}/{name}.html", home)
         page = watched.page
         page.evaluate(LOOK)
-        page.keyboard.press("End")
+        page.evaluate(DOWN_AND_UP)
         found = Report(
-            complaints=watched.complaints(),
             theme=page.locator("html").get_attribute("data-theme") or "",
-            violations=serious(page, AXE[way]) if way in AXE else [],
             formulas=page.locator("article .math").count(),
             set_formulas=page.locator("article mjx-container").count(),
             bad_formulas=page.locator("mjx-merror, [data-mjx-error]").count(),
@@ -173,6 +182,8 @@ def report(browser, server, built_book):
             unreachable=page.evaluate("look.unreachable()"),
             too_wide=page.evaluate("look.tooWide()"),
             texts=page.evaluate("look.figureTexts()"),
+            complaints=watched.complaints(),
+            violations=serious(page, AXE[way]) if way in AXE else [],  # last: it shortens the page
         )
         context.close()
         return found

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup, Tag
+from test_notebooks import VERDICTS
 
 from one_step_trap.claims import Claim, catalogue
 
@@ -54,6 +55,14 @@ def test_every_page_of_the_contents_is_built(built_book, page):
     title = soup(built_book / f"{page}.html").find("h1")
     assert title
     assert title.get_text().strip()
+
+
+def test_the_verdicts_of_the_build_are_those_of_the_quick_runs(built_book, root):
+    built: dict[str, dict[str, str]] = {}
+    for claim in json.loads((root / "_build/claims.json").read_text(encoding="utf-8")):
+        if claim["tested"]:
+            built.setdefault(claim["chapter"], {})[claim["id"]] = claim["verdict"]
+    assert built == VERDICTS
 
 
 def test_the_start_page_leads_to_the_title_page(built_book):
