@@ -30,7 +30,7 @@ QUICK: dict[str, dict[str, object]] = {
     "01-one-step-trap": {"random_chains": 100, "instances": 10_000, "mdps": 20, "transitions": 1_000},
     "02-discounting": {
         **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
-        **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 2},
+        **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 1},
     },
     "03-sampling-divergence": {"languages": 5, "sequences": 2},
     "04-muzero-unrolling": {"env_steps": 1_000, "live": 0.1, "worlds": 30},

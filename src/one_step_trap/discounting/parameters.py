@@ -32,6 +32,6 @@ class Discounting(ChapterParameters):
     data_sets: Annotated[int, count(1, "data_sets")] = Field(
         20, description="data sets for each of those MDPs"
     )
-    delayed_seeds: Annotated[int, count(2, "delayed_seeds")] = Field(
+    delayed_seeds: Annotated[int, count(1, "delayed_seeds")] = Field(
         5, description="seeds of the stored study of delayed rewards that are computed again"
     )
