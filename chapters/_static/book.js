@@ -14,5 +14,8 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   visit();
   window.addEventListener("resize", visit);
-  window.addEventListener("load", () => setTimeout(visit, 500));
+  window.addEventListener("load", async () => {
+    if (window.MathJax && MathJax.startup) await MathJax.startup.promise; // formulas have their widths once they are set
+    visit();
+  });
 });

@@ -60,7 +60,7 @@ class Watched:
         self.page.wait_for_function(MATH_IS_SET)
         for _ in range(self.page.locator(".ost-play").count()):
             self.page.wait_for_selector('.ost-play[data-ready="true"]')
-        self.page.wait_for_timeout(600)  # the page's own script looks at widths half a second after loading
+        self.page.wait_for_timeout(100)  # the page's own script looks at widths once formulas are set
 
     def heard(self, message) -> None:
         if message.type in {"error", "warning"}:
