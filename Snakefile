@@ -41,7 +41,7 @@ rule ledger:
     output:
         "_build/claims.json",
     params:
-        digest=plan.digest_of(ROOT, [ROOT / "src/one_step_trap/claims.toml", ROOT / "src/one_step_trap/claims.py"]),
+        digest=plan.digest_of(ROOT, [ROOT / "src/one_step_trap/ledger/claims.toml", ROOT / "src/one_step_trap/ledger/claims.py"]),
     shell:
         "{PYTHON:q} -m one_step_trap.book.collect --output {output:q} {input:q}"
 

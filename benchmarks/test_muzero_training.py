@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from one_step_trap.core.threads import one_thread
 from one_step_trap.muzero.learning import Learner, LearningSettings, to_tensors, unrolled_loss
 from one_step_trap.muzero.networks import Architecture, MuZeroNet
 from one_step_trap.muzero.replay import Replay, Segment
 from one_step_trap.muzero.training import train
-from one_step_trap.threads import one_thread
 
 BATCH = 128
 TARGET_RATIO = 10

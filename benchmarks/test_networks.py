@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from one_step_trap.threads import one_thread
+from one_step_trap.core.threads import one_thread
 from one_step_trap.trap import networks
 from one_step_trap.trap.worlds import collect
 

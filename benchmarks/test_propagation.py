@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from one_step_trap.core import tabular
 from one_step_trap.trap import chains, regimes
 
 TARGET_RATIO = 20
@@ -33,7 +34,7 @@ def every_step(P: np.ndarray, P_hat: np.ndarray, steps: np.ndarray) -> np.ndarra
     for n in range(1, int(steps[-1]) + 1):
         p, q = p @ P, q @ P_hat
         if n in wanted:
-            errors.append(chains.total_variation(p, q).max())
+            errors.append(tabular.total_variation(p, q).max())
     return np.array(errors)
 
 
@@ -78,7 +79,7 @@ def test_a_long_line_against_every_step(benchmark):
         for n in range(1, 3_001):
             p, q = p @ P, q @ P_hat
             if n in steps:
-                errors.append(float(chains.total_variation(p, q)))
+                errors.append(float(tabular.total_variation(p, q)))
         return errors
 
     slow, errors = cpu_seconds(reference)

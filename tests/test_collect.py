@@ -6,8 +6,8 @@ import pytest
 from notebooks import code, notebook
 
 from one_step_trap.book import collect as col
-from one_step_trap.claims import CLAIM_MIME, catalogue
 from one_step_trap.errors import BookError
+from one_step_trap.ledger.claims import CLAIM_MIME, catalogue
 
 
 def executed(folder, chapter, *ids):

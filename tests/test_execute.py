@@ -60,7 +60,7 @@ def test_a_failing_cell(tmp_path):
 
 
 def test_our_own_errors_show_no_stack(tmp_path):
-    source = chapter(tmp_path, "from one_step_trap.validate import check_gamma\ncheck_gamma(1.2)")
+    source = chapter(tmp_path, "from one_step_trap.core.validate import check_gamma\ncheck_gamma(1.2)")
     with pytest.raises(ex.ChapterError, match=r"BookError: gamma must lie in \[0, 1\], got 1\.2"):
         ex.execute(source, tmp_path / "out.ipynb", log=tmp_path / "x.log", progress=False)
     unfinished = nbformat.read(tmp_path / "90-alpha.failed.ipynb", as_version=4)

@@ -28,7 +28,8 @@ def book(tmp_path, root):
         tmp_path / "chapters/90-alpha.ipynb", markdown("# A"), "from one_step_trap.discounting import nstep"
     )
     notebook(
-        tmp_path / "chapters/91-beta.ipynb", "import one_step_trap.stats as s\n%time\nfor i in []:\n    !ls"
+        tmp_path / "chapters/91-beta.ipynb",
+        "import one_step_trap.core.stats as s\n%time\nfor i in []:\n    !ls",
     )
     (tmp_path / "chapters/index.md").write_text("# Title\n")
     return tmp_path
@@ -84,7 +85,7 @@ def test_inputs_are_what_the_notebook_imports_and_what_that_imports(book):
         ("src/one_step_trap/__init__.py", {"90-alpha", "91-beta"}),
         ("src/one_step_trap/interactive.py", set()),
         ("src/one_step_trap/book/plan.py", set()),
-        ("src/one_step_trap/claims.toml", set()),
+        ("src/one_step_trap/ledger/claims.toml", set()),
         ("data/90-alpha/table.csv", {"90-alpha"}),
         ("data/91-beta/deep/er.csv", {"91-beta"}),
         ("data/92-gamma/table.csv", set()),
@@ -101,7 +102,7 @@ def test_an_edit_changes_the_fingerprints_of_what_depends_on_it_and_no_other(boo
 
 def test_an_edit_of_one_notebook_leaves_the_other_alone(book):
     before = plan.digest(book, "90-alpha"), plan.digest(book, "91-beta")
-    notebook(book / "chapters/91-beta.ipynb", "import one_step_trap.stats as s  # more")
+    notebook(book / "chapters/91-beta.ipynb", "import one_step_trap.core.stats as s  # more")
     assert plan.digest(book, "90-alpha") == before[0]
     assert plan.digest(book, "91-beta") != before[1]
 
@@ -130,7 +131,7 @@ def test_every_form_of_import_is_seen(tmp_path):
     path = notebook(
         tmp_path / "x.ipynb",
         markdown("import one_step_trap.in_prose"),
-        "import one_step_trap.stats as st, numpy as np",
+        "import one_step_trap.core.stats as st, numpy as np",
         "from one_step_trap import record, figures as f",
         "def late():\n    from one_step_trap.discounting.nstep import walk\n    return walk",
         "import one_step_trap_of_another_kind\nfrom . import here",
@@ -139,9 +140,9 @@ def test_every_form_of_import_is_seen(tmp_path):
     )
     assert plan.imports_of(path) == {
         "one_step_trap",
-        "one_step_trap.stats",
-        "one_step_trap.record",
-        "one_step_trap.figures",
+        "one_step_trap.core.stats",
+        "one_step_trap.ledger.record",
+        "one_step_trap.pages.figures",
         "one_step_trap.discounting.nstep",
         "one_step_trap.discounting.nstep.walk",
     }
@@ -164,7 +165,7 @@ def test_the_pages_depend_on_prose_style_and_library(book, root):
         "chapters/_static/book.js",
         "src/one_step_trap/stats.py",
         "src/one_step_trap/book/sphinx_ext.py",
-        "src/one_step_trap/claims.toml",
+        "src/one_step_trap/ledger/claims.toml",
     } <= sources
     before = plan.digest_of(book, [book / "chapters/index.md"])
     edit(book / "chapters/index.md")

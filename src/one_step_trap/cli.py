@@ -11,10 +11,10 @@ from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 
-from one_step_trap import claims as ledger
+from one_step_trap.core.validate import check_count, check_gamma
 from one_step_trap.discounting import weights
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, check_gamma
+from one_step_trap.ledger import claims as ledger
 
 app = typer.Typer(
     add_completion=False,

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.stats import ROUNDING
 from one_step_trap.errors import BookError
-from one_step_trap.stats import ROUNDING
 
 
 def root() -> Path:

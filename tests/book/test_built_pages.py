@@ -10,7 +10,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from test_notebooks import VERDICTS
 
-from one_step_trap.claims import Claim, catalogue
+from one_step_trap.ledger.claims import Claim, catalogue
 
 pytestmark = pytest.mark.book
 

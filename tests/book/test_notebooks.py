@@ -19,8 +19,8 @@ from instruction_sets import INSTRUCTION_SETS
 from papermill.exceptions import PapermillExecutionError
 
 from one_step_trap.book.execute import ENVIRONMENT, execute
-from one_step_trap.claims import catalogue, recorded_in
 from one_step_trap.errors import BookError
+from one_step_trap.ledger.claims import catalogue, recorded_in
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.book

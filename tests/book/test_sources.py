@@ -131,8 +131,8 @@ class NotInstalled(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in {"myst_nb", "sphinx", "papermill", "snakemake", "grimp", "frictionless"}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, NotInstalled())
-import one_step_trap.cli, one_step_trap.data, one_step_trap.interactive, one_step_trap.parameters
-import one_step_trap.record, one_step_trap.study
+import one_step_trap.cli, one_step_trap.data, one_step_trap.pages.interactive, one_step_trap.ledger.parameters
+import one_step_trap.ledger.record, one_step_trap.study
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

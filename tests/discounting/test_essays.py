@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from one_step_trap import packaged
+from one_step_trap.core import packaged
+from one_step_trap.core.stats import Interval
 from one_step_trap.discounting import essays as es
 from one_step_trap.discounting.plots import essays as plots
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
 
 
 @pytest.fixture(scope="module")

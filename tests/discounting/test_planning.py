@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core import tabular
 from one_step_trap.discounting import planning
 from one_step_trap.discounting.plots import planning as plots
 from one_step_trap.errors import BookError
@@ -26,11 +27,11 @@ def published() -> planning.PlanningResult:
     return planning.run_study(planning.Study(mdps=300), np.random.default_rng(0))
 
 
-def delayed_gratification() -> planning.MDP:
+def delayed_gratification() -> tabular.MDP:
     """State 0: stay for 1 a step, or leave (for 0) to state 1, where every step pays 3."""
     P = np.zeros((2, 2, 2))
     P[0, 0, 0] = P[0, 1, 1] = P[1, :, 1] = 1
-    return planning.MDP(P, [[1, 0], [3, 3]])
+    return tabular.MDP(P, [[1, 0], [3, 3]])
 
 
 def test_two_states_by_hand():
@@ -46,11 +47,11 @@ def test_two_states_by_hand():
 
 def test_equally_good_actions_give_the_first():
     P = np.full((3, 4, 3), 1 / 3)
-    assert planning.plan(planning.MDP(P, np.full((3, 4), 0.7)), 0.9) == [0, 0, 0]
+    assert planning.plan(tabular.MDP(P, np.full((3, 4), 0.7)), 0.9) == [0, 0, 0]
     nearly = np.full((3, 4), 0.7)
     nearly[1, 2] += 1e-12  # rounding, not a reason
     nearly[2, 3] += 1e-3
-    assert planning.plan(planning.MDP(P, nearly), 0.9) == [0, 0, 3]
+    assert planning.plan(tabular.MDP(P, nearly), 0.9) == [0, 0, 3]
 
 
 def test_model_by_hand():
@@ -73,7 +74,7 @@ def test_model_by_hand():
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), S=st.integers(1, 4), A=st.integers(1, 3), gamma=st.floats(0, 0.99))
 def test_plan_beats_every_policy_in_every_state(seed, S, A, gamma):
-    mdp = planning.random_mdp(np.random.default_rng(seed), S, A, n_successors=min(2, S))
+    mdp = tabular.random_mdp(np.random.default_rng(seed), S, A, n_successors=min(2, S))
     V = planning.policy_value(mdp, planning.plan(mdp, gamma), gamma)
     for policy in itertools.product(range(A), repeat=S):
         assert (planning.policy_value(mdp, policy, gamma) - 1e-7 <= V).all()
@@ -147,7 +148,7 @@ def test_an_mdp_does_not_depend_on_how_many_there_are(monkeypatch):
 
 
 def test_random_mdp_is_as_described():
-    mdps = [planning.random_mdp(np.random.default_rng(seed)) for seed in range(200)]
+    mdps = [tabular.random_mdp(np.random.default_rng(seed)) for seed in range(200)]
     P, R = np.stack([mdp.P for mdp in mdps]), np.stack([mdp.R for mdp in mdps])
     assert ((P > 0).sum(axis=-1) == 5).all()
     assert P.sum(axis=-1) == pytest.approx(1)
@@ -157,7 +158,7 @@ def test_random_mdp_is_as_described():
 
 
 def test_trajectories_follow_the_mdp():
-    mdp = planning.random_mdp(np.random.default_rng(1), 3, 2, n_successors=2)
+    mdp = tabular.random_mdp(np.random.default_rng(1), 3, 2, n_successors=2)
     data = planning.sample_trajectories(mdp, np.random.default_rng(2), 20_000, length=5)
     assert data.states.shape == (20_000, 6)
     assert data.actions.shape == data.rewards.shape == (20_000, 5)
@@ -278,9 +279,9 @@ def test_other_bad_input():
     with pytest.raises(BookError, match="gamma = 1"):
         planning.plan(mdp, 1)
     with pytest.raises(BookError, match="shape"):
-        planning.MDP(mdp.P, mdp.R[0])
+        tabular.MDP(mdp.P, mdp.R[0])
     with pytest.raises(BookError, match="sum to 1"):
-        planning.MDP(mdp.P * 0.9, mdp.R)
+        tabular.MDP(mdp.P * 0.9, mdp.R)
     with pytest.raises(BookError, match="rng must be"):
         planning.run_study(SMALL, 0)  # type: ignore[arg-type]
     with pytest.raises(BookError, match="trajectories must be at least 1"):
@@ -303,7 +304,7 @@ TWO = np.array([[0, 1, 1], [0, 0, 1]])  # two trajectories of two steps
         (lambda mdp: planning.plan(None, 0.5), "mdp must be of the kind MDP"),
         (lambda mdp: planning.planning_loss(mdp, mdp.P, 0.5), "model must be of the kind MDP"),
         (
-            lambda mdp: planning.planning_loss(mdp, planning.MDP(np.ones((1, 2, 1)), [[0, 1]]), 0.5),
+            lambda mdp: planning.planning_loss(mdp, tabular.MDP(np.ones((1, 2, 1)), [[0, 1]]), 0.5),
             "they must be alike",
         ),
         (

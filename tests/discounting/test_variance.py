@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core.stats import bootstrap_interval
 from one_step_trap.discounting import variance as v
 from one_step_trap.discounting.plots.variance import plot_variance
 from one_step_trap.errors import BookError
-from one_step_trap.stats import bootstrap_interval
 
 
 def random_process(seed: int, states: int = 5) -> v.RewardProcess:

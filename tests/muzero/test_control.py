@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import control, published
-from one_step_trap.muzero.environments import GRID, Lanes, Task
+from one_step_trap.muzero.environments import GRID, Task, VectorEnv
 from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.plots import control as plots
 from one_step_trap.muzero.search import SearchSettings, TabularModel
 from one_step_trap.muzero.training import TrainingSettings, architecture
-from one_step_trap.stats import Interval
 
 SETTINGS = SearchSettings(simulations=6, gamma=0.9)
 SIZE, CELLS = 5, 25
@@ -68,7 +68,7 @@ def test_a_model_in_which_nothing_moves_must_look():
 def test_refresh_by_hand():
     """Frozen for m steps, the walker repeats each of its choices m times: the way is followed in strides of m."""
     task, m = Task(GRID, max_steps=30), 2
-    lanes = Lanes(task, 1, 0, control.STREAM)
+    lanes = VectorEnv(task, 1, 0, control.STREAM)
     model, cells, t, total = Walker(frozen=True), [], 0, 0.0
     while True:
         if t % m == 0:

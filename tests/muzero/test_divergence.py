@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import divergence as dv
 from one_step_trap.muzero.environments import GRID, Task
@@ -15,7 +16,6 @@ from one_step_trap.muzero.networks import MuZeroNet, NetworkModel
 from one_step_trap.muzero.plots import divergence as plots
 from one_step_trap.muzero.search import SearchSettings, TabularModel
 from one_step_trap.muzero.training import TrainingSettings, architecture
-from one_step_trap.stats import Interval
 
 GAMMA = 0.9
 SETTINGS = SearchSettings(simulations=8, gamma=GAMMA)

@@ -6,7 +6,7 @@ import pytest
 from engines import needs_box2d
 
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.environments import GRID, DeterministicGrid, Lanes, Task
+from one_step_trap.muzero.environments import GRID, DeterministicGrid, Task, VectorEnv
 
 
 class _Odd(gym.Env):
@@ -56,22 +56,22 @@ def test_value_ranges():
 
 
 def test_observations_become_numbers_of_size_one():
-    lanes = Lanes(Task("one-step-trap-test/Odd-v0", 0, 7, max_steps=3), 1, 0)
+    lanes = VectorEnv(Task("one-step-trap-test/Odd-v0", 0, 7, max_steps=3), 1, 0)
     np.testing.assert_allclose(lanes.observations, [[0, 0]])
     step = lanes.step(np.array([1]))
     np.testing.assert_allclose(step.observations, [[1, 1]])  # 6 is the upper bound; ln(1 + (e - 1)) = 1
     assert step.rewards.tolist() == [7]
-    lake = Lanes(Task("FrozenLake-v1", options={"is_slippery": False}), 1, 0)
+    lake = VectorEnv(Task("FrozenLake-v1", options={"is_slippery": False}), 1, 0)
     assert lake.observations[0].tolist() == [1, *[0] * 15]
     assert lake.step(np.array([2])).observations[0].argmax() == 1
 
 
 def test_truncation_is_not_termination():
-    lanes = Lanes(Task("CartPole-v1", max_steps=4), 2, 0)
+    lanes = VectorEnv(Task("CartPole-v1", max_steps=4), 2, 0)
     steps = [lanes.step(np.array([t % 2, t % 2])) for t in range(4)]
     assert [s.truncated.tolist() for s in steps] == [[False] * 2] * 3 + [[True] * 2]
     assert not any(s.terminated.any() for s in steps)
-    lanes = Lanes(Task("CartPole-v1"), 1, 0)
+    lanes = VectorEnv(Task("CartPole-v1"), 1, 0)
     while not (step := lanes.step(np.array([0]))).terminated[0]:
         assert not step.truncated[0]
     assert step.rewards[0] == 1
@@ -79,10 +79,10 @@ def test_truncation_is_not_termination():
 
 def test_a_step_that_ends_and_is_cut_off_at_once_terminates():
     steps = 0
-    lanes = Lanes(Task("CartPole-v1"), 1, 0)
+    lanes = VectorEnv(Task("CartPole-v1"), 1, 0)
     while not lanes.step(np.array([0])).terminated[0]:
         steps += 1
-    lanes = Lanes(Task("CartPole-v1", max_steps=steps + 1), 1, 0)
+    lanes = VectorEnv(Task("CartPole-v1", max_steps=steps + 1), 1, 0)
     for _ in range(steps):
         lanes.step(np.array([0]))
     last = lanes.step(np.array([0]))
@@ -116,12 +116,12 @@ def test_lanes_are_seeded_and_restored_in_mid_episode():
         return np.array(rows)
 
     task = Task("CartPole-v1")
-    one, same, other = (Lanes(task, 3, seed) for seed in (0, 0, 1))
+    one, same, other = (VectorEnv(task, 3, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.observations, same.observations)
     assert not np.array_equal(one.observations, other.observations)
     assert len(np.unique(one.observations[:, 0])) == 3
     play(one, 40, np.random.default_rng(0))
-    copy = Lanes(task, 3, 0)
+    copy = VectorEnv(task, 3, 0)
     copy.restore(one.episodes.tolist(), one.actions_taken, one.observations.copy())
     np.testing.assert_array_equal(
         play(one, 60, np.random.default_rng(1)), play(copy, 60, np.random.default_rng(1))
@@ -130,16 +130,16 @@ def test_lanes_are_seeded_and_restored_in_mid_episode():
 
 def test_an_environment_that_does_not_repeat_itself_is_noticed():
     task = Task("one-step-trap-test/Odd-v0", 0, 7, options={"spoil": True})
-    lanes = Lanes(task, 1, 0)
+    lanes = VectorEnv(task, 1, 0)
     lanes.step(np.array([0]))
     lanes.reset(0)
     lanes.step(np.array([0]))
     with pytest.raises(BookError, match="does not repeat itself"):
-        Lanes(task, 1, 0).restore(lanes.episodes.tolist(), lanes.actions_taken, lanes.observations)
+        VectorEnv(task, 1, 0).restore(lanes.episodes.tolist(), lanes.actions_taken, lanes.observations)
 
 
 def test_rewards_beyond_the_bounds_are_errors():
-    lanes = Lanes(Task("one-step-trap-test/Odd-v0"), 1, 0)
+    lanes = VectorEnv(Task("one-step-trap-test/Odd-v0"), 1, 0)
     with pytest.raises(
         BookError, match=r"a reward of 7, outside the bounds \[-1, 1\].*reward_low and reward_high"
     ):
@@ -167,8 +167,8 @@ def test_rewards_beyond_the_bounds_are_errors():
         ),
         (lambda: Task("CartPole-v1").check_gamma(1.5), "gamma"),
         (lambda: DeterministicGrid(2), "size"),
-        (lambda: Lanes(Task("CartPole-v1"), 0, 0), "count"),
-        (lambda: Lanes(Task("CartPole-v1"), 1, -1), "seed"),
+        (lambda: VectorEnv(Task("CartPole-v1"), 0, 0), "count"),
+        (lambda: VectorEnv(Task("CartPole-v1"), 1, -1), "seed"),
     ],
 )
 def test_bad_input(make, message):

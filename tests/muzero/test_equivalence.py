@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from one_step_trap.discounting.planning import MDP, random_mdp
+from one_step_trap.core.tabular import MDP, random_mdp
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import equivalence as eq
 from one_step_trap.muzero.plots.theory import plot_clock, plot_dimensions

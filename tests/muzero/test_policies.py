@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from one_step_trap.discounting.planning import MDP, random_mdp
+from one_step_trap.core.stats import Interval
+from one_step_trap.core.tabular import MDP, random_mdp
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import policies as po
 from one_step_trap.muzero.plots.theory import plot_distance, plot_priors
 from one_step_trap.muzero.stochastic import action_values, greedy, uniform_policy, value
-from one_step_trap.stats import Interval
 
 SMALL = po.Settings(worlds=12, targets=3)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from one_step_trap.discounting.planning import MDP, policy_value, random_mdp
+from one_step_trap.core.tabular import MDP, random_mdp
+from one_step_trap.discounting.planning import policy_value
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import stochastic as sto
 from one_step_trap.muzero.plots.theory import plot_evidence, plot_failures, plot_search
@@ -15,7 +16,7 @@ GAMMA = 0.99
 
 
 def looking(mdp: MDP, share: float) -> np.ndarray:
-    return sto.exploring(sto.optimal(mdp, GAMMA)[0], mdp, 1 - share)
+    return sto.epsilon_soft(sto.optimal(mdp, GAMMA)[0], mdp, 1 - share)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_frozen_lake_never_settles_and_more_so_than_by_a_tie():
     best = sto.optimal(lake, GAMMA)[0]
     assert sto.value(lake, best, GAMMA)[0] == pytest.approx(0.542, abs=5e-4)
     # Even data of nearly optimal play lead a two-step plan astray.
-    plan = sto.unroll(lake, sto.exploring(best, lake, 0.05), GAMMA, 2).plan()
+    plan = sto.unroll(lake, sto.epsilon_soft(best, lake, 0.05), GAMMA, 2).plan()
     assert sto.value(lake, sto.greedy(plan), GAMMA)[0] < 0.25
 
 

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.plots.tree import playable_tree
 from one_step_trap.muzero.search import SearchSettings, TabularModel, search
-from one_step_trap.muzero.shown import places, replay
+from one_step_trap.muzero.viewer_data import places, replay
 
 ALT = "A tree of nine nodes: the search goes right, then left."
 

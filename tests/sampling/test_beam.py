@@ -11,6 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from one_step_trap import data
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam as bm
 from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, inference
@@ -22,7 +23,6 @@ from one_step_trap.sampling.plots.beam import (
     plot_quality,
     plot_typical,
 )
-from one_step_trap.stats import Interval
 
 V, END = 24, 2
 SMALL = bm.Settings(widths=(1, 2, 4), draws=4, prompt=5, steps=8, parts=3)

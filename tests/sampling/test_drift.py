@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import drift as d
 from one_step_trap.sampling import heuristics as heu
@@ -16,7 +17,6 @@ from one_step_trap.sampling import published as pub
 from one_step_trap.sampling.generate import Traces
 from one_step_trap.sampling.plots import drift as plots
 from one_step_trap.sampling.survival import survivals
-from one_step_trap.stats import Interval
 
 RULES = {  # drift in nats per 100 tokens, chance that a text loops
     "pure": (0.2, 0.0),
@@ -146,8 +146,8 @@ def test_slopes_against_polyfit(seed, W):
 
 def test_seeds_are_no_independent_repetitions():
     prompts = np.random.default_rng(1).normal(size=50)
-    one = d.over_prompts(prompts, np.random.default_rng(2))
-    three = d.over_prompts(np.repeat(prompts[:, None], 3, axis=1), np.random.default_rng(2))
+    one = d.cluster_bootstrap(prompts, np.random.default_rng(2))
+    three = d.cluster_bootstrap(np.repeat(prompts[:, None], 3, axis=1), np.random.default_rng(2))
     assert three == pytest.approx(one)
     assert one.n == 50
     assert one.high - one.low == pytest.approx(2 * 1.96 * prompts.std() / np.sqrt(50), rel=0.1)
@@ -158,7 +158,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         values = rng.normal(1, 1, (40, 1)) + rng.normal(0, 1, (40, 3))  # half of the variance is the prompt's
-        e = d.over_prompts(values, rng, resamples=400)
+        e = d.cluster_bootstrap(values, rng, resamples=400)
         hits += e.low <= 1 <= e.high
     assert 0.90 <= hits / runs <= 0.98
 
@@ -484,7 +484,7 @@ def test_figures(table, summary):
         (lambda t, s: d.cube(t, "beam", ["entropy_00"]), "no rows of the rule"),
         (lambda t, s: d.curves(t, np.random.default_rng(0), quantity="loss"), "quantity must be one of"),
         (lambda t, s: d.slopes([1], [1]), "at least two windows"),
-        (lambda t, s: d.over_prompts([1.0], np.random.default_rng(0)), "at least 2 prompts"),
+        (lambda t, s: d.cluster_bootstrap([1.0], np.random.default_rng(0)), "at least 2 prompts"),
         (lambda t, s: d.share_over_prompts([0.5, 1], np.random.default_rng(0)), "0 or 1"),
         (lambda t, s: d.verdict_diverge(s[s["rule"] != "pure"]), 'needs the rule "pure"'),
         (lambda t, s: d.verdict_heuristics(s[s["rule"] != "top-k=50"]), "lacks the rules top-k"),

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core.tabular import dobrushin, stationary, total_variation
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import exposure as ex
 from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
 from one_step_trap.sampling.learners import add_alpha, copying
-from one_step_trap.trap.chains import dobrushin, stationary, total_variation
 
 
 def rng(seed=0):

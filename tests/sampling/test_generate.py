@@ -13,7 +13,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam, models
 from one_step_trap.sampling import generate as g
-from one_step_trap.sampling.rules import Chooser, parse
+from one_step_trap.sampling.rules import Sampler, parse
 
 ALL = [
     "pure",
@@ -142,11 +142,11 @@ def test_without_a_human_text(llama, passages, drawn):
 
 
 def test_luck():
-    u = g.luck(3, 5, 1_000)
-    assert np.array_equal(u[:10], g.luck(3, 5, 10))
+    u = g.uniforms(3, 5, 1_000)
+    assert np.array_equal(u[:10], g.uniforms(3, 5, 10))
     assert u.min() >= 0
     assert u.max() < 1
-    assert not np.array_equal(u, g.luck(5, 3, 1_000))
+    assert not np.array_equal(u, g.uniforms(5, 3, 1_000))
 
 
 def test_equal_luck_means_equal_texts_where_rules_agree(llama, passages):
@@ -254,7 +254,7 @@ def test_costs_by_definition(llama, passages, drawn, rule):
     with torch.inference_mode():
         logits = llama.model(texts).logits.index_fill(-1, torch.tensor([0, 1]), -math.inf)
     for t in range(6):
-        left = Chooser(parse(rule), 3)(logits[:, P + t - 1], texts[:, : P + t])
+        left = Sampler(parse(rule), 3)(logits[:, P + t - 1], texts[:, : P + t])
         wanted = -torch.log_softmax(left, -1).gather(-1, texts[:, P + t, None])[:, 0]
         np.testing.assert_allclose(cost.log_loss[:, t], wanted, atol=2e-3)
     assert np.isinf(cost.log_loss).any() == (rule not in ("pure", "temperature=0.7"))
@@ -262,7 +262,7 @@ def test_costs_by_definition(llama, passages, drawn, rule):
 
 def test_costs_of_mirostat_follow_its_memory(llama, passages, drawn):
     cost = next(cost for cost in drawn[1] if cost.rule == "mirostat=2").log_loss
-    judge = Chooser(parse("mirostat=2"), 3)
+    judge = Sampler(parse("mirostat=2"), 3)
     texts = torch.from_numpy(passages)
     with torch.inference_mode():
         logits = llama.model(texts).logits.index_fill(-1, torch.tensor([0, 1]), -math.inf)

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from one_step_trap.core.tabular import dobrushin
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import languages as la
 from one_step_trap.sampling.exposure import one_step_error
 from one_step_trap.sampling.learners import add_alpha
-from one_step_trap.trap.chains import dobrushin
 
 
 def rng(seed=0):

@@ -27,7 +27,7 @@ TEXTS = torch.tensor([[1, 2, 2], [0, 3, 1]])
 def chosen(rule, logits, texts=None, rows=None):
     """Return the logits after a rule."""
     texts = torch.zeros((len(logits), 1), dtype=torch.long) if texts is None else texts
-    return r.Chooser(r.parse(rule), rows or len(logits))(logits, texts)
+    return r.Sampler(r.parse(rule), rows or len(logits))(logits, texts)
 
 
 def logits_of(*rows):
@@ -147,7 +147,7 @@ def test_no_accepted_value_overflows(data):
     name = data.draw(st.sampled_from([*VALUES, "mirostat"]))
     value = data.draw(VALUES.get(name, VALUES["temperature"]))
     logits = torch.tensor(data.draw(st.lists(st.floats(-1e5, 1e5, width=32), min_size=2, max_size=9)))[None]
-    chooser = r.Chooser(r.parse(f"{name}={value!r}"), 1)
+    chooser = r.Sampler(r.parse(f"{name}={value!r}"), 1)
     for _ in range(2):  # mirostat's memory, too
         left = chooser(logits.clone(), torch.tensor([[0]]))
         token = r.draw(left, torch.tensor([0.5]))
@@ -162,7 +162,7 @@ def test_no_accepted_value_overflows(data):
 @pytest.mark.parametrize("worst", [math.nan, math.inf])
 def test_nothing_is_drawn_from_what_is_no_number(rule, worst):
     logits = torch.tensor([[2.0, worst, -3.0, 0.5], [1.0, 2.0, 3.0, 4.0]])
-    chooser = r.Chooser(r.parse(rule), 2)
+    chooser = r.Sampler(r.parse(rule), 2)
     with pytest.raises(BookError, match="no token can be drawn: the logits are NaN or infinite"):
         r.draw(chooser(logits, TEXTS), torch.tensor([0.5, 0.5]))
 
@@ -318,7 +318,7 @@ def zipf(s, N):
     ("s", "N", "tau"), [(1.2, 5_000, 3.0), (0.8, 2_000, 4.0), (1.5, 500, 1.0), (2.5, 50, 1.0)]
 )
 def test_mirostat_of_a_zipf_law(s, N, tau):
-    chooser = r.Chooser(r.parse(f"mirostat={tau}"), 1)
+    chooser = r.Sampler(r.parse(f"mirostat={tau}"), 1)
     left = int((chooser(zipf(s, N), TEXTS[:1]) > r.NEVER).sum())
     # The exponent is found exactly; then equation 8 of Basu et al. with μ = 2τ at first.
     eps, mu = s - 1, 2 * tau
@@ -332,7 +332,7 @@ def test_mirostat_of_a_zipf_law(s, N, tau):
 
 def test_mirostat_of_exponent_one():
     N, tau = 3_000, 3.0
-    left = int((r.Chooser(r.parse("mirostat=3"), 1)(zipf(1.0, N), TEXTS[:1]) > r.NEVER).sum())
+    left = int((r.Sampler(r.parse("mirostat=3"), 1)(zipf(1.0, N), TEXTS[:1]) > r.NEVER).sum())
     limit = 2 ** (2 * tau) / math.log(N)  # ε/(1 - N^-ε) tends to 1/ln N
     assert left == round(limit)
 
@@ -340,18 +340,18 @@ def test_mirostat_of_exponent_one():
 def test_mirostat_of_equal_tokens():
     """All surprises are log2 N: none of the tokens can be told from another, and all stay."""
     for N in (4, 200):
-        assert (r.Chooser(r.parse("mirostat=3"), 2)(torch.zeros(2, N), TEXTS) > r.NEVER).all()
+        assert (r.Sampler(r.parse("mirostat=3"), 2)(torch.zeros(2, N), TEXTS) > r.NEVER).all()
 
 
 def test_mirostat_of_one_certain_token():
     logits = torch.full((1, 30), -1e4)
     logits[0, 7] = 0
-    assert kept(r.Chooser(r.parse("mirostat=3"), 1)(logits, TEXTS[:1])) == [[7]]
+    assert kept(r.Sampler(r.parse("mirostat=3"), 1)(logits, TEXTS[:1])) == [[7]]
 
 
 def test_mirostat_learns():
     """By the surprise under what it was given, whatever it kept of that."""
-    chooser = r.Chooser(r.parse("mirostat=2"), 3)
+    chooser = r.Sampler(r.parse("mirostat=2"), 3)
     assert chooser.mu.tolist() == [4, 4, 4]
     given = logits_of([0.5, 0.25, 0.25, 0], [0.5, 0.25, 0.25, 0], [1, 0, 0, 0]).float()
     chooser(given, TEXTS)
@@ -359,7 +359,7 @@ def test_mirostat_learns():
     torch.testing.assert_close(chooser.mu, torch.tensor([5.0, 4.0, 6.0]))
     chooser.learn(torch.tensor([3, 1, 0]))  # a forced token that is never drawn
     assert chooser.mu.tolist() == pytest.approx([5 - (8 - 2), 4, 8])
-    others = r.Chooser(r.parse("top-k=5"), 3)
+    others = r.Sampler(r.parse("top-k=5"), 3)
     others(given, TEXTS)
     others.learn(torch.tensor([0, 1, 0]))
     assert others.mu is None
@@ -368,7 +368,7 @@ def test_mirostat_learns():
 def test_mirostat_holds_its_target():
     """The mean surprise, under the law, of what is drawn from it comes to τ (algorithm 1 is a feedback loop)."""
     logits = zipf(1.1, 500).repeat(30, 1).float()
-    chooser, rng, said = r.Chooser(r.parse("mirostat=4"), 30), np.random.default_rng(0), []
+    chooser, rng, said = r.Sampler(r.parse("mirostat=4"), 30), np.random.default_rng(0), []
     for t in range(100):
         tokens = r.draw(chooser(logits, TEXTS), torch.from_numpy(rng.random(30)))
         if t >= 20:

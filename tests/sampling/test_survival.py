@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from one_step_trap.core.stats import proportion_interval
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import survival as sv
 from one_step_trap.sampling.plots.drift import plot_survival
-from one_step_trap.stats import proportion_interval
 
 
 def test_kaplan_meier_by_hand():

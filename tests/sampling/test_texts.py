@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from one_step_trap import packaged
+from one_step_trap.core import packaged
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import texts as t
 

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE
+from one_step_trap.pages.figures import BLUE
 from one_step_trap.sampling import measures
 from one_step_trap.sampling.plots import viewer
-from one_step_trap.sampling.shown import (
+from one_step_trap.sampling.viewer_data import (
     Exhibit,
     ShownText,
     all_loops,
@@ -302,11 +302,11 @@ def test_a_damaged_file_is_one_clear_error(stored, damage, message):
     ],
 )
 def test_a_file_whose_parts_do_not_fit(stored, break_it):
-    from one_step_trap.sampling import shown
+    from one_step_trap.sampling import viewer_data
 
     whole = json.loads(stored.read_text())
     break_it(whole["content"])
-    whole["sha256"] = shown._sha256(whole["content"])
+    whole["sha256"] = viewer_data._sha256(whole["content"])
     stored.write_text(json.dumps(whole))
     with pytest.raises(BookError, match="do not fit together"):
         load_texts(stored)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core import tabular
 from one_step_trap.discounting import planning
 from one_step_trap.errors import BookError
 from one_step_trap.trap import affordable as a
@@ -127,9 +128,9 @@ def test_losses_against_the_plain_planner(losses):
         if m not in (0, 7):
             continue
         for i, dwell in enumerate(SMALL.dwell):
-            world = planning.MDP(a._slow(mdp.P, dwell), mdp.R)
+            world = tabular.MDP(a._slow(mdp.P, dwell), mdp.R)
             for j in range(len(SMALL.levels)):
-                models = [planning.MDP(P, mdp.R) for P in drawn[i][j]]
+                models = [tabular.MDP(P, mdp.R) for P in drawn[i][j]]
                 for k, h in enumerate(SMALL.horizons):
                     loss = [planning.planning_loss(world, P, 1 - 1 / h, gamma_eval=0.999) for P in models]
                     assert losses.loss[i, j, m, k] == pytest.approx(np.mean(loss), abs=1e-7)
@@ -192,7 +193,7 @@ def test_deterministic(losses):
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_wrong_models(seed, eps):
     rng = RNG(seed)
-    P = planning.random_mdp(rng).P
+    P = tabular.random_mdp(rng).P
     models = a.wrong_models(P, eps, 3, rng)
     assert models.sum(axis=-1) == pytest.approx(np.ones((3, 10, 2)))
     assert np.abs(models - P).sum(axis=-1) / 2 == pytest.approx(np.full((3, 10, 2), eps))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from one_step_trap.core import tabular
 from one_step_trap.discounting import planning
 from one_step_trap.errors import BookError
 from one_step_trap.trap import bounds as b
@@ -126,7 +127,7 @@ def test_never_recover_chain():
 def test_imitation_accounts_against_plain_loops():
     rng, T = RNG(1), 6
     P, C = mdps.random_transitions(rng, (1, 3, 2, 3)), rng.random((1, 3, 2))
-    learner, start = mdps.random_rows(rng, (1, 3, 2)), mdps.random_rows(rng, (1, 3))
+    learner, start = tabular.random_rows(rng, (1, 3, 2)), tabular.random_rows(rng, (1, 3))
     one = bi.imitation_accounts(P, C, learner, start, T)
     expert = np.tile([1.0, 0.0], (3, 1))
 
@@ -232,7 +233,7 @@ def test_mixture_identity(seed, gamma, between):
 
 
 def test_gamma_model_by_its_series():
-    P = mdps.random_rows(RNG(3), (1, 4, 4))[0]
+    P = tabular.random_rows(RNG(3), (1, 4, 4))[0]
     series = sum(0.3 * 0.7 ** (n - 1) * np.linalg.matrix_power(P, n) for n in range(1, 120))
     assert mdps.gamma_model(P, 0.7) == pytest.approx(series)
 
@@ -253,7 +254,7 @@ def test_worst_model_stays_within_its_budget_and_lowers_values():
 
 def test_planner_agrees_with_its_reference():
     rng = RNG(5)
-    worlds = [planning.random_mdp(rng, 6, 3, n_successors=3) for _ in range(12)]
+    worlds = [tabular.random_mdp(rng, 6, 3, n_successors=3) for _ in range(12)]
     P, R = np.stack([w.P for w in worlds]), np.stack([w.R for w in worlds])
     gamma = np.array([0, 0.5, 0.9, 0.99] * 3)
     policy = mdps.optimal_policies(P, R, gamma, np.zeros((12, 6), dtype=np.int64))

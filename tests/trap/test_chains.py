@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
+from one_step_trap.core import tabular
 from one_step_trap.errors import BookError
 from one_step_trap.trap import chains as c
 
@@ -58,18 +59,18 @@ def test_kl_stays_finite_where_a_probability_only_rounds_to_zero():
 
 def test_distances_by_hand():
     p, q = np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])
-    assert c.total_variation(p, q) == 0.5
-    assert c.kl_divergence(p, q) == pytest.approx(math.log(2))
-    assert c.kl_divergence(q, p) == math.inf
+    assert tabular.total_variation(p, q) == 0.5
+    assert tabular.kl_divergence(p, q) == pytest.approx(math.log(2))
+    assert tabular.kl_divergence(q, p) == math.inf
     # 1/4 moves from 0 to 3, 1/4 from 1 to 3.
-    assert c.wasserstein(p, q, np.array([0.0, 1.0, 3.0])) == pytest.approx(0.25 * 3 + 0.25 * 2)
+    assert tabular.wasserstein(p, q, np.array([0.0, 1.0, 3.0])) == pytest.approx(0.25 * 3 + 0.25 * 2)
 
 
 def test_wasserstein_against_scipy():
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(8), 2)
     x = np.sort(rng.normal(size=8))
-    assert c.wasserstein(p, q, x) == pytest.approx(stats.wasserstein_distance(x, x, p, q))
+    assert tabular.wasserstein(p, q, x) == pytest.approx(stats.wasserstein_distance(x, x, p, q))
 
 
 @pytest.mark.parametrize("start", [None, 1, [[0.2, 0.3, 0.1, 0.4], [1, 0, 0, 0]]])
@@ -110,7 +111,7 @@ def test_long_propagation_keeps_distributions():
         p = c.distributions(P, np.eye(12), [1, 10_000], method=method)
         assert p.shape == (2, 12, 12)
         assert np.abs(p.sum(axis=-1) - 1).max() < 1e-13
-        assert p[1] == pytest.approx(np.tile(c.stationary(P), (12, 1)), abs=1e-14)
+        assert p[1] == pytest.approx(np.tile(tabular.stationary(P), (12, 1)), abs=1e-14)
 
 
 def test_rows_that_sum_to_one_only_roughly_do_not_drift():
@@ -130,9 +131,9 @@ def test_identities_of_every_pair(seed, states, mix):
     steps = np.array([1, 2, 3, 10, 50])
     curve = c.n_step_error(P, P_hat, steps)
     eps = curve.tv[0]
-    assert eps == pytest.approx(c.total_variation(P, P_hat).max())
+    assert eps == pytest.approx(tabular.total_variation(P, P_hat).max())
     assert (curve.tv <= np.minimum(1, eps * steps) + 1e-12).all()  # TV never stretches
-    kappa = float(min(c.dobrushin(P), c.dobrushin(P_hat)))
+    kappa = float(min(tabular.dobrushin(P), tabular.dobrushin(P_hat)))
     assert (curve.tv <= c.geometric_bound(eps, kappa, steps) + 1e-12).all()
     assert (curve.tv <= np.sqrt(curve.kl / 2) + 1e-9).all()  # Pinsker
     assert (curve.w1 <= (states - 1) * curve.tv + 1e-12).all()
@@ -154,13 +155,15 @@ def test_no_start_is_worse_than_the_worst_state(seed):
 
 
 def test_dobrushin_by_hand_and_as_contraction():
-    assert c.dobrushin([[0.9, 0.1], [0.2, 0.8]]) == pytest.approx(0.7)
-    assert c.dobrushin(np.eye(3)) == 1
-    assert c.dobrushin(np.full((3, 3), 1 / 3)) == 0
+    assert tabular.dobrushin([[0.9, 0.1], [0.2, 0.8]]) == pytest.approx(0.7)
+    assert tabular.dobrushin(np.eye(3)) == 1
+    assert tabular.dobrushin(np.full((3, 3), 1 / 3)) == 0
     P, _ = random_pair(5, 6)
     p, q = np.random.default_rng(0).dirichlet(np.ones(6), (2, 500))
-    assert (c.total_variation(p @ P, q @ P) <= c.dobrushin(P) * c.total_variation(p, q) + 1e-13).all()
-    assert c.dobrushin(np.stack([P, P[::-1]])).shape == (2,)
+    assert (
+        tabular.total_variation(p @ P, q @ P) <= tabular.dobrushin(P) * tabular.total_variation(p, q) + 1e-13
+    ).all()
+    assert tabular.dobrushin(np.stack([P, P[::-1]])).shape == (2,)
 
 
 def test_geometric_bound_by_hand():
@@ -176,8 +179,10 @@ def test_geometric_bound_by_hand():
 def test_the_error_far_ahead_is_that_of_the_stationary_distributions():
     P, P_hat = random_pair(6, 7)
     far = c.n_step_error(P, P_hat, [1, 1_000]).tv[1]
-    assert far == pytest.approx(c.total_variation(c.stationary(P), c.stationary(P_hat)), abs=1e-14)
-    assert c.stationary([[0.5, 0.5], [0.25, 0.75]]) == pytest.approx([1 / 3, 2 / 3])
+    assert far == pytest.approx(
+        tabular.total_variation(tabular.stationary(P), tabular.stationary(P_hat)), abs=1e-14
+    )
+    assert tabular.stationary([[0.5, 0.5], [0.25, 0.75]]) == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_log_steps():
@@ -256,8 +261,8 @@ def test_ten_times_is_compounded_whatever_the_last_bit():
         (lambda: c.n_step_error(sparse.eye_array(6_000), sparse.eye_array(6_000)), "does not fit in memory"),
         (lambda: c.n_step_error(sparse.csr_array([[0.5, 0.4], [0, 1]]), np.eye(2)), "row 0 sums to 0.9"),
         (lambda: c.distributions(np.stack([np.eye(2)] * 2), 0, [1]), "one chain at a time"),
-        (lambda: c.dobrushin(sparse.eye_array(2)), "dense"),
-        (lambda: c.stationary(np.eye(2)), "more than one stationary"),
+        (lambda: tabular.dobrushin(sparse.eye_array(2)), "dense"),
+        (lambda: tabular.stationary(np.eye(2)), "more than one stationary"),
         (lambda: c.geometric_bound(-0.1, 1, [1]), "at least 0"),
         (lambda: c.growth([1, 2], [0.1]), "one error for each step"),
         (lambda: c.growth([2, 3], [0.1, 0.2]), "from n = 1"),

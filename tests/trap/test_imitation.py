@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
 from one_step_trap.trap import imitation as im
 from one_step_trap.trap.bounds import imitation_bound, interactive_bound, never_recover_excess
 from one_step_trap.trap.plots.imitation import (

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core import tabular
 from one_step_trap.discounting import planning
 from one_step_trap.errors import BookError
 from one_step_trap.trap import affordable
@@ -62,7 +63,7 @@ def step_values(P, R, policies, gamma):
 @given(st.integers(0, 10**6), st.floats(0.01, 1), st.floats(0, 0.98), st.booleans())
 def test_the_bound_is_never_violated(seed, eps, gamma, systematic):
     rng = np.random.default_rng(seed)
-    mdp = planning.random_mdp(rng, 6, 3, n_successors=2)
+    mdp = tabular.random_mdp(rng, 6, 3, n_successors=2)
     model = la.misdirected(mdp, eps, rng) if systematic else la.counted(mdp, 3, rng)
     worst = la.tv_errors(mdp.P, model.P).max()
     H = range(1, 13)
@@ -79,7 +80,7 @@ def test_the_bound_is_never_violated(seed, eps, gamma, systematic):
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_n_step_error_of_a_plan_mixes(seed, eps):
     rng = np.random.default_rng(seed)
-    mdp = planning.random_mdp(rng, 5, 2, n_successors=3)
+    mdp = tabular.random_mdp(rng, 5, 2, n_successors=3)
     model = la.misdirected(mdp, eps, rng)
     worst, row = la.tv_errors(mdp.P, model.P).max(), np.arange(5)
     true, predicted = np.eye(5), np.eye(5)
@@ -139,7 +140,7 @@ def test_counted_and_misdirected(lake):
 @pytest.mark.parametrize("eps", [0.1, 0.6])
 def test_one_wrong_destination_for_all_is_only_a_discount(eps):
     rng = np.random.default_rng(1)
-    mdp = planning.random_mdp(rng)
+    mdp = tabular.random_mdp(rng)
     P_hat = (1 - eps) * mdp.P + eps * rng.dirichlet(np.ones(10))
     plans = la.lookahead(P_hat[None], mdp.R[None], (1, 3, 10), 0.95)
     assert (plans == la.lookahead(mdp.P[None], mdp.R[None], (1, 3, 10), 0.95 * (1 - eps))).all()
@@ -150,7 +151,7 @@ def test_one_wrong_destination_for_all_is_only_a_discount(eps):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7, 0.99])
 def test_lookahead_agrees_with_recursion(lake, gamma):
-    mdps = [planning.random_mdp(np.random.default_rng(i), 5, 3, n_successors=2) for i in range(3)]
+    mdps = [tabular.random_mdp(np.random.default_rng(i), 5, 3, n_successors=2) for i in range(3)]
     fast = la.lookahead(np.stack([m.P for m in mdps]), np.stack([m.R for m in mdps]), (1, 2, 6), gamma)
     for m, policies in zip(mdps, fast, strict=True):
         assert policies.tolist() == [la.lookahead_reference(m, h, gamma) for h in (1, 2, 6)]
@@ -160,7 +161,7 @@ def test_lookahead_agrees_with_recursion(lake, gamma):
 
 
 def test_values_and_optimum_agree_with_chapter_2():
-    mdp = planning.random_mdp(np.random.default_rng(4))
+    mdp = tabular.random_mdp(np.random.default_rng(4))
     policy = la.optimal_policy(mdp.P[None], mdp.R[None], 0.9)
     assert policy[0].tolist() == planning.plan(mdp, 0.9)
     value = la.policy_values(mdp.P[None], mdp.R[None], policy[:, None], 0.9)[0, 0]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval
 from one_step_trap.trap import misspecified as m
 from one_step_trap.trap.plots.misspecified import (
     plot_crossover,

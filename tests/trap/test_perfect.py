@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from one_step_trap.core import tabular
 from one_step_trap.errors import BookError
-from one_step_trap.trap import chains as c
 from one_step_trap.trap import perfect as p
 from one_step_trap.trap.plots import chains as plots
 
@@ -45,7 +45,7 @@ def test_rational_chains_are_chains():
     named = p.rational_chains(np.random.default_rng(1), chains=3)
     assert len(named) == 7
     for weights in named.values():
-        c.check_chain(weights / weights.sum(axis=1, keepdims=True))
+        tabular.check_chain(weights / weights.sum(axis=1, keepdims=True))
 
 
 def test_the_doubling_map_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from one_step_trap.core import tabular
 from one_step_trap.errors import BookError
 from one_step_trap.trap import chains as c
 from one_step_trap.trap import regimes as r
@@ -101,7 +102,7 @@ def test_the_gaussian_is_the_limit_of_the_binomial():
 
 def test_wrong_place_attains_the_bound_and_wrong_speed_vanishes():
     place, speed = (r.measure(make(0.01, 0.9), STEPS) for make in (r.wrong_place, r.wrong_speed))
-    assert c.dobrushin(r.wrong_place(0.01, 0.9).P) == pytest.approx(0.9)
+    assert tabular.dobrushin(r.wrong_place(0.01, 0.9).P) == pytest.approx(0.9)
     assert place.error[-1] == pytest.approx(0.1)  # ε/(1-κ): ten times the one-step error, and no more
     assert place.growth.law != "fades"
     assert speed.error[-1] < 1e-13

@@ -67,7 +67,7 @@ def complete(stamp: Path, html: Path) -> bool:
 def explain(root: Path) -> None:
     """Print what is wrong with the sources, if it is that: Snakemake says nothing when it cannot even plan."""
     # Here, not above: SciPy comes with it, which a build without a change does not need.
-    from one_step_trap.claims import catalogue
+    from one_step_trap.ledger.claims import catalogue
 
     try:
         for chapter in plan.chapters(root):

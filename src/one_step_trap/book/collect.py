@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from one_step_trap.claims import ledger, recorded_in
 from one_step_trap.errors import BookError
+from one_step_trap.ledger.claims import ledger, recorded_in
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -22,7 +22,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def collect(executed: list[Path]) -> list[dict[str, Any]]:
-    """Return the ledger of the executed notebooks (see :func:`one_step_trap.claims.ledger`)."""
+    """Return the ledger of the executed notebooks (see :func:`one_step_trap.ledger.claims.ledger`)."""
     notebooks = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in executed}
     return ledger({chapter: recorded_in(notebook) for chapter, notebook in notebooks.items()})
 

@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from one_step_trap.book.build import ENVIRONMENT
 from one_step_trap.errors import BookError
-from one_step_trap.parameters import unknown_parameter
+from one_step_trap.ledger.parameters import unknown_parameter
 
 
 class ChapterError(BookError):

@@ -133,7 +133,7 @@ def page_sources(root: Path) -> list[Path]:
         root / "_toc.yml",
         *sorted(written),
         *library,
-        root / "src" / PACKAGE / "claims.toml",
+        root / "src" / PACKAGE / "ledger/claims.toml",
     ]
 
 

@@ -20,8 +20,8 @@ from sphinx.application import Sphinx
 from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
 
-from one_step_trap.claims import CLAIM_MIME, Claim, ledger, parse
-from one_step_trap.stats import readable
+from one_step_trap.core.stats import readable
+from one_step_trap.ledger.claims import CLAIM_MIME, Claim, ledger, parse
 
 
 class RecordedFigure(PasteFigureDirective):

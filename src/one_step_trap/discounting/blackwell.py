@@ -44,10 +44,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.checks import check_gammas, check_list, check_positions
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_gamma,
+    check_gammas,
+    check_list,
+    check_positions,
+    check_positive,
+    short_repr,
+)
 from one_step_trap.discounting.resolution import MDPs, action_values, make_mdps, optimal_policies
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_gamma, check_positive, shown
 
 Polynomial = tuple[Fraction, ...]  # coefficients from the constant term up, without trailing zeros
 FractionArray = NDArray[Any]  # dtype object, entries Fraction
@@ -196,12 +204,12 @@ def as_fraction(value: Any, name: str) -> Fraction:
     """Return a number or a text such as "1/3" as a fraction; a float as the decimal that it is written as."""
     try:
         if isinstance(value, str) and re.search(r"e[+-]?\d{5}", value.replace("_", ""), re.IGNORECASE):
-            raise BookError(f"{name} has more than 9,999 digits: {shown(value)}")
+            raise BookError(f"{name} has more than 9,999 digits: {short_repr(value)}")
         return Fraction(value if isinstance(value, Rational | Decimal | str) else str(float(value)))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         if isinstance(error, BookError):
             raise
-        raise BookError(f"{name} must hold finite numbers or fractions, got {shown(value)}") from None
+        raise BookError(f"{name} must hold finite numbers or fractions, got {short_repr(value)}") from None
 
 
 def as_fractions(values: Any, name: str) -> FractionArray:

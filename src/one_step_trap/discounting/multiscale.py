@@ -17,30 +17,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import (
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
     check_at_least_zero,
     check_callable,
     check_choice,
+    check_count,
+    check_finite,
     check_flag,
+    check_gamma,
     check_gammas,
     check_kind,
     check_list,
     check_positions,
-)
-from one_step_trap.discounting.resolution import IntArray
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import (
-    FloatArray,
-    check_count,
-    check_finite,
-    check_gamma,
     check_positive,
     check_probability,
     check_real,
     check_rng,
     check_transition_matrix,
 )
+from one_step_trap.discounting.resolution import IntArray
+from one_step_trap.errors import BookError
 
 # -- Hyperbolic discounting
 

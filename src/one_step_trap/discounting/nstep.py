@@ -28,23 +28,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from one_step_trap.discounting.checks import (
-    check_at_least_zero,
-    check_kind,
-    check_list,
-    check_positions,
-)
-from one_step_trap.errors import BookError
-from one_step_trap.stats import ROUNDING, Interval, bootstrap_interval
-from one_step_trap.validate import (
+from one_step_trap.core.stats import ROUNDING, Interval, bootstrap_interval
+from one_step_trap.core.validate import (
     IntArray,
+    check_at_least_zero,
     check_count,
     check_finite,
     check_gamma,
+    check_kind,
+    check_list,
+    check_positions,
     check_probability,
     check_rng,
-    shown,
+    short_repr,
 )
+from one_step_trap.errors import BookError
 
 FloatArray = NDArray[np.float64]
 
@@ -381,7 +379,7 @@ def sweep(
     rows = []
     for setting in check_list(settings, "settings"):
         if not isinstance(setting, dict):
-            raise BookError(f'a setting must be a dict such as {{"gamma": 0.9}}, got {shown(setting)}')
+            raise BookError(f'a setting must be a dict such as {{"gamma": 0.9}}, got {short_repr(setting)}')
         unknown = set(setting) - {"n_states", "gamma", "p_right", "episodes"}
         if unknown:
             raise BookError(
@@ -421,7 +419,7 @@ def _check_odd(n_states: Any) -> int:
 def _check_episode(V: Any, states: Any, rewards: Any, n_step: Any, alpha: Any, gamma: Any) -> int:
     """Return ``n_step``, checked with the other arguments of ``run_episode``."""
     if not isinstance(V, list | np.ndarray):
-        raise BookError(f"V must be a list of values, which the episode changes, got {shown(V)}")
+        raise BookError(f"V must be a list of values, which the episode changes, got {short_repr(V)}")
     check_finite(check_list(V, "V"), "V")
     check_positions(check_list(states, "states"), "states", below=len(V))
     check_finite(check_list(rewards, "rewards"), "rewards")

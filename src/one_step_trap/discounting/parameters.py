@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from one_step_trap.parameters import ChapterParameters, Gamma, count
+from one_step_trap.ledger.parameters import ChapterParameters, Gamma, count
 
 
 class Discounting(ChapterParameters):

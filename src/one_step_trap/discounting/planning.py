@@ -37,46 +37,37 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.checks import check_choice, check_flag, check_kind, check_list, check_positions
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, first_lowest, percentile_interval, percentile_intervals
-from one_step_trap.validate import (
+from one_step_trap.core.stats import (
+    Interval,
+    first_lowest,
+    percentile_interval,
+    percentile_intervals,
+)
+from one_step_trap.core.tabular import MDP, TIE, random_mdp
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
+    check_choice,
     check_count,
     check_finite,
+    check_flag,
     check_gamma,
+    check_kind,
+    check_list,
+    check_positions,
     check_real,
     check_rng,
-    check_transition_matrix,
 )
+from one_step_trap.errors import BookError
 
 UnseenNext = Literal["uniform", "stay"]
 
 GAMMAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 MAX_TABLE = 4096  # policies valued in advance; with more, only the policies that planning chose are valued
-TIE = 1e-9  # two actions whose values differ by less are equally good, and the first one is taken
 MODELS_AT_ONCE = 2000  # models planned in together: their arrays stay small enough for the processor's cache
 
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
-
-
-@dataclass(frozen=True)
-class MDP:
-    """A finite MDP, true or estimated: ``P`` (S, A, S), probabilities, and ``R`` (S, A), mean rewards."""
-
-    P: FloatArray
-    R: FloatArray
-
-    def __post_init__(self) -> None:
-        P, R = check_transition_matrix(self.P), check_finite(self.R, "R")
-        if P.ndim != 3 or P.shape[0] != P.shape[2] or R.shape != P.shape[:2]:
-            raise BookError(
-                f"an MDP has P of shape (S, A, S) and R of shape (S, A), got {P.shape} and {R.shape}"
-            )
-        object.__setattr__(self, "P", P)
-        object.__setattr__(self, "R", R)
 
 
 @dataclass(frozen=True)
@@ -198,22 +189,6 @@ class Summary:
     gain: tuple[Interval, ...]
     shift: Interval
     verdict: str
-
-
-def random_mdp(
-    rng: np.random.Generator, n_states: int = 10, n_actions: int = 2, *, n_successors: int = 5
-) -> MDP:
-    """Draw an MDP: each (s, a) has ``n_successors`` with normalised U[0,1] weights; R(s, a) ~ U[0,1]."""
-    check_rng(rng)
-    S, A, K = check_count(n_states, "n_states"), check_count(n_actions, "n_actions"), n_successors
-    K = check_count(K, "n_successors")
-    if K > S:
-        raise BookError(f"n_successors = {K} cannot exceed n_states = {S}")
-    successors = rng.permuted(np.tile(np.arange(S), (S, A, 1)), axis=2)[:, :, :K]  # (S, A, K)
-    weights = 1 - rng.random((S, A, K))  # in (0, 1]: their sum is never 0
-    P = np.zeros((S, A, S))
-    np.put_along_axis(P, successors, weights / weights.sum(axis=2, keepdims=True), axis=2)
-    return MDP(P, rng.random((S, A)))
 
 
 def sample_trajectories(

@@ -31,7 +31,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_gammas, check_kind
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    check_gammas,
+    check_kind,
+    check_probability,
+    check_rng,
+    check_transition_matrix,
+)
 from one_step_trap.discounting.resolution import (
     IntArray,
     MDPs,
@@ -41,16 +52,6 @@ from one_step_trap.discounting.resolution import (
     optimal_policies,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import (
-    FloatArray,
-    check_count,
-    check_finite,
-    check_gamma,
-    check_probability,
-    check_rng,
-    check_transition_matrix,
-)
 
 
 def mixing_weight(gamma: float, gamma_eval: float) -> float:

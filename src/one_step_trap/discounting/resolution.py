@@ -27,28 +27,26 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from one_step_trap.discounting.checks import (
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
     check_at_least_zero,
     check_callable,
     check_choice,
+    check_count,
+    check_finite,
+    check_gamma,
     check_gammas,
     check_kind,
     check_list,
     check_positions,
-)
-from one_step_trap.discounting.variance import return_moments, reward_process
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.validate import (
-    FloatArray,
-    check_count,
-    check_finite,
-    check_gamma,
     check_probability,
     check_real,
     check_rng,
     check_transition_matrix,
 )
+from one_step_trap.discounting.variance import return_moments, reward_process
+from one_step_trap.errors import BookError
 
 IntArray = NDArray[np.intp]
 Method = Literal["independent", "shared", "bootstrapped"]

@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_at_least_zero, check_flag, check_gammas, check_kind
-from one_step_trap.errors import BookError
-from one_step_trap.stats import ROUNDING
-from one_step_trap.validate import (
+from one_step_trap.core.stats import ROUNDING
+from one_step_trap.core.validate import (
     FloatArray,
+    check_at_least_zero,
     check_count,
     check_finite,
+    check_flag,
     check_gamma,
+    check_gammas,
+    check_kind,
     check_real,
     check_rng,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
 
 MAX_STEPS = 100_000  # a return of more steps is not simulated unless asked for: it would take minutes
 MAX_DRAWS = 10_000_000  # steps of all returns of the slow reference together: about ten seconds

@@ -16,8 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    check_real,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma, check_real
 
 LAST_BELOW_ONE = math.nextafter(1, 0)
 """The largest float below 1."""

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from one_step_trap import folders
+from one_step_trap.core import folders
+from one_step_trap.core.validate import short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.validate import shown
 
 FORMAT = "one-step-trap muzero 1"
 NAME = "checkpoint.safetensors"
@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 def checkpoint_path(folder: str | Path) -> Path:
     """Return the path of the checkpoint in a folder; a path to a file itself is returned as it is."""
     if not isinstance(folder, str | Path):
-        raise BookError(f"folder must be a path, got {shown(folder)}")
+        raise BookError(f"folder must be a path, got {short_repr(folder)}")
     path = Path(folder)
     return path if path.suffix == ".safetensors" else path / NAME
 
@@ -107,7 +107,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise BookError(f"{source} is damaged or no checkpoint: {' '.join(str(error).split())}") from None
     if metadata.get("format") != FORMAT:
         raise BookError(
-            f"{source} is not a checkpoint of this library (format {shown(metadata.get('format'))})"
+            f"{source} is not a checkpoint of this library (format {short_repr(metadata.get('format'))})"
         )
     digest = metadata.pop("digest", "")
     if digest != _digest(arrays, metadata):

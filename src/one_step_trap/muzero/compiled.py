@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.compiling import njit
+from one_step_trap.core.compiling import njit
+from one_step_trap.core.validate import BoolArray, FloatArray
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.lanes import (
     chosen,
@@ -37,7 +38,6 @@ from one_step_trap.muzero.lanes import (
 )
 from one_step_trap.muzero.networks import SMALLEST_SPREAD, Float32, Weights, unit_scale_numpy
 from one_step_trap.muzero.transforms import EPSILON
-from one_step_trap.validate import BoolArray, FloatArray
 
 SHARE = 1_000
 """Simulations that a core should have to do before another one is asked for help (about a millisecond)."""

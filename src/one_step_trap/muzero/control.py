@@ -23,16 +23,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.checks import check_kind, check_list, check_table
+from one_step_trap.core.stats import (
+    Interval,
+    exact,
+    percentile_ends,
+    percentile_interval,
+)
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    check_kind,
+    check_list,
+    check_real,
+    check_rng,
+    check_table,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import published
 from one_step_trap.muzero.divergence import resamples
-from one_step_trap.muzero.environments import DRY, GRID, Lanes, Task, check_task
+from one_step_trap.muzero.environments import DRY, GRID, Task, VectorEnv, check_task
 from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.search import Model, SearchSettings, search
-from one_step_trap.stats import Interval, exact, percentile_ends, percentile_interval
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_real, check_rng
 
 INTERVALS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 100)
 SIMULATIONS = (0, 1, 2, 5, 10, 25, 50, 100)
@@ -120,7 +134,7 @@ def play(
     if max_depth is not None:
         settings = replace(settings, max_depth=max_depth)
     searched = replace(settings, simulations=count) if count else None
-    lanes = Lanes(task, check_count(episodes, "episodes"), seed, STREAM)
+    lanes = VectorEnv(task, check_count(episodes, "episodes"), seed, STREAM)
     returns, running, t = np.zeros(lanes.count), np.arange(lanes.count), 0
     states: NDArray[Any] = np.zeros(0)
     while len(running):
@@ -148,7 +162,7 @@ def _choose(model: Model, states: NDArray[Any], settings: SearchSettings | None)
 def random_returns(task: Task | str, *, episodes: int = EPISODES, seed: int = 0) -> FloatArray:
     """Return the returns (episodes,) of uniform random actions."""
     task = check_task(task)
-    lanes = Lanes(task, check_count(episodes, "episodes"), seed, STREAM)
+    lanes = VectorEnv(task, check_count(episodes, "episodes"), seed, STREAM)
     rng = np.random.default_rng([lanes.seed, STREAM])
     returns, running = np.zeros(lanes.count), np.arange(lanes.count)
     while len(running):

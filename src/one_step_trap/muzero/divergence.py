@@ -32,15 +32,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.checks import check_choice, check_kind, check_list, check_table
+from one_step_trap.core.stats import (
+    Interval,
+    percentile_ends,
+    percentile_interval,
+)
+from one_step_trap.core.validate import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_choice,
+    check_count,
+    check_kind,
+    check_list,
+    check_rng,
+    check_table,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.environments import Lanes, Task, check_task
+from one_step_trap.muzero.environments import Task, VectorEnv, check_task
 from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
 from one_step_trap.muzero.policies import Rollouts, log_ratio, offpolicy_verdict
 from one_step_trap.muzero.search import Model, SearchSettings, search
-from one_step_trap.stats import Interval, percentile_ends, percentile_interval
-from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_rng
 
 DEPTH = 50
 STARTS = 64
@@ -135,7 +148,7 @@ def record(
     check_choice(behaviour, BEHAVIOURS, "behaviour")
     depth, starts = check_count(depth, "depth"), check_count(starts, "starts")
     warm_up, tail = check_count(warm_up, "warm_up"), check_count(return_steps, "return_steps", minimum=0)
-    lanes = Lanes(task, starts, seed, STREAM)
+    lanes = VectorEnv(task, starts, seed, STREAM)
     rng = np.random.default_rng([lanes.seed, STREAM])
     try:
         _warm_up(lanes, known, settings, rng.integers(warm_up, size=starts))
@@ -153,7 +166,7 @@ def _greedy(
     return found.actions, found.root_values
 
 
-def _warm_up(lanes: Lanes, model: Model, settings: SearchSettings, steps: IntArray) -> None:
+def _warm_up(lanes: VectorEnv, model: Model, settings: SearchSettings, steps: IntArray) -> None:
     """Let the agent play each lane for so many steps, beginning anew where an episode ends."""
     for t in range(int(steps.max())):
         playing = np.flatnonzero(steps > t)
@@ -163,7 +176,7 @@ def _warm_up(lanes: Lanes, model: Model, settings: SearchSettings, steps: IntArr
 
 
 def _follow(
-    lanes: Lanes,
+    lanes: VectorEnv,
     model: Model,
     settings: SearchSettings,
     behaviour: Behaviour,

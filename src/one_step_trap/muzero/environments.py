@@ -4,7 +4,7 @@ A `Task` says what the agent must know of an environment: how observations becom
 there are, between which bounds rewards lie, and when episodes are cut off. **Termination** (the episode is over, all later
 rewards are 0) and **truncation** (a time limit cut it off, its value goes on) are kept apart everywhere.
 
-`Lanes` steps several environments in lock step. Each episode has a seed of its own, derived from the seed of the run, the
+`VectorEnv` steps several environments in lock step. Each episode has a seed of its own, derived from the seed of the run, the
 lane and the number of the episode, so that an interrupted episode can be replayed exactly from its actions.
 """
 
@@ -22,18 +22,18 @@ from gymnasium import spaces
 from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.environments import Environment
-from one_step_trap.errors import BookError
-from one_step_trap.muzero.transforms import check_range, reachable_range
-from one_step_trap.validate import (
+from one_step_trap.core.environments import Environment
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     IntArray,
     check_count,
     check_finite,
     check_gamma,
-    shown,
+    short_repr,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.muzero.transforms import check_range, reachable_range
 
 Float32 = NDArray[np.float32]
 
@@ -229,18 +229,20 @@ def check_task(task: Any) -> Task:
     if isinstance(task, str):
         return Task(task)
     if not isinstance(task, Task):
-        raise BookError(f"task must be a Task or the id of a Gymnasium environment, got {shown(task)}")
+        raise BookError(f"task must be a Task or the id of a Gymnasium environment, got {short_repr(task)}")
     return task
 
 
 def _check_options(options: Any) -> dict[str, Any]:
     """Return keyword arguments that a checkpoint can hold."""
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise BookError(f"options must map names to values, got {shown(options)}")
+        raise BookError(f"options must map names to values, got {short_repr(options)}")
     try:
         json.dumps(dict(options))
     except (TypeError, ValueError):
-        raise BookError(f"options must be plain values that JSON can hold, got {shown(options)}") from None
+        raise BookError(
+            f"options must be plain values that JSON can hold, got {short_repr(options)}"
+        ) from None
     return dict(options)
 
 
@@ -311,7 +313,7 @@ class Step(NamedTuple):
     """(N,) the time limit cut the episode off; never True where it terminated."""
 
 
-class Lanes:
+class VectorEnv:
     """``count`` environments of a task that take their steps together; their episodes end when they end.
 
     ``seed`` and ``stream`` (whole numbers, e.g. 0 for training and 1 + i for evaluation i) fix all seeds: episode e of lane

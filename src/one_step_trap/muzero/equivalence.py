@@ -17,7 +17,7 @@ and for one function, the value. Two questions follow, and linear algebra answer
 A model may also be equivalent after exactly k Bellman steps (order k, Grimm et al. 2021, arXiv 2106.10316) and wrong
 after one (`swap_worlds`).
 
-An MDP here is `one_step_trap.discounting.planning.MDP`: P (S, A, S), R (S, A).
+An MDP here is `one_step_trap.core.tabular.MDP`: P (S, A, S), R (S, A).
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_kind, check_list
-from one_step_trap.discounting.planning import MDP
-from one_step_trap.errors import BookError
-from one_step_trap.muzero.stochastic import check_policy, value
-from one_step_trap.validate import (
+from one_step_trap.core.tabular import MDP
+from one_step_trap.core.validate import (
     FloatArray,
     check_count,
     check_finite,
     check_gamma,
+    check_kind,
+    check_list,
     check_positive,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.muzero.stochastic import check_policy, value
 
 RANK_TOLERANCE = 1e-9  # a direction shorter than this, relative to the longest, counts as none
 MAX_SEQUENCES = 1 << 18

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from one_step_trap.core.validate import FloatArray, check_count, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.environments import Lanes, Task, check_task
+from one_step_trap.muzero.environments import Task, VectorEnv, check_task
 from one_step_trap.muzero.networks import MuZeroNet, NetworkModel
 from one_step_trap.muzero.search import Model, SearchSettings, guarded, search
-from one_step_trap.validate import FloatArray, check_count, shown
 
 
 def as_model(model: MuZeroNet | Model, *, finite: bool = True) -> Model:
@@ -16,7 +16,7 @@ def as_model(model: MuZeroNet | Model, *, finite: bool = True) -> Model:
     known = NetworkModel(model) if isinstance(model, MuZeroNet) else model
     for name in ("represent", "predict", "dynamics"):
         if not callable(getattr(known, name, None)):
-            raise BookError(f"model must be a MuZeroNet or have the function {name}, got {shown(model)}")
+            raise BookError(f"model must be a MuZeroNet or have the function {name}, got {short_repr(model)}")
     return guarded(known, finite=finite)
 
 
@@ -39,9 +39,9 @@ def evaluate(
     task = check_task(task)
     settings = SearchSettings() if settings is None else settings
     if not isinstance(settings, SearchSettings):
-        raise BookError(f"settings must be SearchSettings, got {shown(settings)}")
+        raise BookError(f"settings must be SearchSettings, got {short_repr(settings)}")
     known = as_model(model)
-    lanes = Lanes(task, check_count(episodes, "episodes"), seed, stream)
+    lanes = VectorEnv(task, check_count(episodes, "episodes"), seed, stream)
     returns, running = np.zeros(lanes.count), np.arange(lanes.count)
     while len(running):
         roots = known.represent(lanes.observations[running])

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.stats import Interval, bootstrap_interval, readable
+from one_step_trap.core.validate import FloatArray, check_count, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.figures import to_svg
 from one_step_trap.muzero import checkpoints, control, divergence
 from one_step_trap.muzero.divergence import BEHAVIOURS, DEPTH, STARTS
 from one_step_trap.muzero.environments import Task
 from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.training import Evaluation, TrainingResult, preset, resume, train
-from one_step_trap.stats import Interval, bootstrap_interval, readable
-from one_step_trap.trap.instrument import _standalone, output_folder
-from one_step_trap.validate import FloatArray, check_count, shown
+from one_step_trap.pages.figures import to_svg
+from one_step_trap.report import output_folder, standalone
 
 EPISODES = 50
 STREAM = 3_000_000
@@ -288,8 +288,8 @@ def _check_report(path: Path, configuration: dict[str, Any]) -> None:
     if wrong:
         name = wrong[0]
         raise BookError(
-            f"{path} is the report of another training than the checkpoint beside it (its {name} is {shown(report[name])}, "
-            f"not {shown(trained[name])}): move it away"
+            f"{path} is the report of another training than the checkpoint beside it (its {name} is "
+            f"{short_repr(report[name])}, not {short_repr(trained[name])}): move it away"
         )
 
 
@@ -334,6 +334,6 @@ def render(report: MuZeroReport) -> dict[str, str]:
     return {
         names["report"]: json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
         names["errors"]: report.errors.to_csv(index=False, lineterminator="\n"),
-        names["learning"]: _standalone(to_svg(plot_run_learning(report), alt_learning)),
-        names["divergence"]: _standalone(to_svg(plot_run(report), alt)),
+        names["learning"]: standalone(to_svg(plot_run_learning(report), alt_learning)),
+        names["divergence"]: standalone(to_svg(plot_run(report), alt)),
     }

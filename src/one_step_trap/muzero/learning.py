@@ -27,11 +27,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from one_step_trap.core.seeds import at_most
+from one_step_trap.core.validate import (
+    check_count,
+    check_positive,
+    check_probability,
+    check_real,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.networks import MuZeroNet, _layer
 from one_step_trap.muzero.replay import Batch
-from one_step_trap.seeds import at_most
-from one_step_trap.validate import check_count, check_positive, check_probability, check_real, shown
 
 
 @dataclass(frozen=True)
@@ -256,9 +262,9 @@ class Learner:
 
     def __init__(self, net: MuZeroNet, settings: LearningSettings, seed: int = 0) -> None:
         if not isinstance(net, MuZeroNet):
-            raise BookError(f"net must be a MuZeroNet, got {shown(net)}")
+            raise BookError(f"net must be a MuZeroNet, got {short_repr(net)}")
         if not isinstance(settings, LearningSettings):
-            raise BookError(f"settings must be LearningSettings, got {shown(settings)}")
+            raise BookError(f"settings must be LearningSettings, got {short_repr(settings)}")
         self.net, self.settings, self.updates = net, settings, 0
         a = net.architecture
         self.heads = ConsistencyHeads(a.latent, a.hidden, seed) if settings.consistency_weight else None

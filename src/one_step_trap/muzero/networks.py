@@ -22,10 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from one_step_trap.core.seeds import at_most
+from one_step_trap.core.validate import (
+    IntArray,
+    check_count,
+    check_positive,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.transforms import EPSILON, Support
-from one_step_trap.seeds import at_most
-from one_step_trap.validate import IntArray, check_count, check_positive, shown
 
 Float32 = NDArray[np.float32]
 
@@ -163,7 +168,7 @@ class MuZeroNet(nn.Module):
     def __init__(self, architecture: Architecture, seed: int = 0) -> None:
         super().__init__()
         if not isinstance(architecture, Architecture):
-            raise BookError(f"architecture must be an Architecture, got {shown(architecture)}")
+            raise BookError(f"architecture must be an Architecture, got {short_repr(architecture)}")
         rng = torch.Generator().manual_seed(at_most(64, check_count(seed, "seed", minimum=0)))
         self.architecture = a = architecture
         self.W_observation, self.b_observation = _layer(a.observation_size, a.hidden, rng)
@@ -272,7 +277,7 @@ class NetworkModel:
 
     def __init__(self, net: MuZeroNet) -> None:
         if not isinstance(net, MuZeroNet):
-            raise BookError(f"net must be a MuZeroNet, got {shown(net)}")
+            raise BookError(f"net must be a MuZeroNet, got {short_repr(net)}")
         self.architecture = net.architecture
         self.weights = net.export()
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from one_step_trap.core.validate import check_count, check_real
 from one_step_trap.errors import BookError
+from one_step_trap.ledger.parameters import ChapterParameters, count
 from one_step_trap.muzero.environments import Task
-from one_step_trap.muzero.plots.tree import MOST_SIMULATIONS
 from one_step_trap.muzero.studies import SEEDS, UNROLL_STEPS
-from one_step_trap.parameters import ChapterParameters, count
-from one_step_trap.validate import check_count, check_real
+from one_step_trap.muzero.viewer_data import MOST_SIMULATIONS
 
 
 def environment(value: Any) -> str:

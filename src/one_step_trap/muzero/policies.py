@@ -32,38 +32,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import (
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.tabular import MDP, random_mdp, random_rows
+from one_step_trap.core.validate import (
+    BoolArray,
+    FloatArray,
+    IntArray,
     check_callable,
     check_choice,
+    check_count,
+    check_finite,
+    check_gamma,
     check_kind,
     check_kinds,
     check_list,
     check_positions,
+    check_positive,
+    check_probability,
+    check_rng,
     check_table,
 )
-from one_step_trap.discounting.planning import MDP, random_mdp
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.stochastic import (
     action_values,
     check_policy,
-    exploring,
+    epsilon_soft,
     greedy,
     optimal,
     uniform_policy,
     value,
-)
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.trap.mdps import random_rows
-from one_step_trap.validate import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    check_count,
-    check_finite,
-    check_gamma,
-    check_positive,
-    check_probability,
-    check_rng,
 )
 
 RULE = (
@@ -217,7 +214,7 @@ def value_error(world: MDP, model: MDP, policy: ArrayLike, gamma: float) -> floa
 
 @dataclass(frozen=True)
 class Settings:
-    """Random worlds (`planning.random_mdp`) and behaviour policies, both by seed.
+    """Random worlds (`tabular.random_mdp`) and behaviour policies, both by seed.
 
     In a state the policy's favourite is the best action with probability ``skill``, else any; it takes its favourite
     or, with probability ``exploration``, any action.
@@ -256,7 +253,7 @@ class Settings:
         if self.skill < 1:
             lost = rng.random(self.states) > self.skill
             favourite[lost] = np.eye(self.actions)[rng.integers(self.actions, size=int(lost.sum()))]
-        return mdp, exploring(favourite, mdp, self.exploration), rng
+        return mdp, epsilon_soft(favourite, mdp, self.exploration), rng
 
 
 def distance_study(settings: Settings | None = None) -> pd.DataFrame:
@@ -397,7 +394,7 @@ def prior_study(
         mdp, b, rng = s.world(index)
         V_b, V_star = value(mdp, b, s.gamma), optimal(mdp, s.gamma)[1]
         counted = counted_model(mdp, b, s.gamma, s.transitions, rng)
-        priors = {"policy": exploring(b, mdp, floor), "uniform": uniform_policy(mdp)}
+        priors = {"policy": epsilon_soft(b, mdp, floor), "uniform": uniform_policy(mdp)}
         for model_name, model in (("counted", counted), ("perfect", mdp)):
             for prior_name, prior in priors.items():
                 for n in numbers:

@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.checks import check_kind
+from one_step_trap.core.stats import proportion_interval
+from one_step_trap.core.validate import check_finite, check_kind, check_real, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.stats import proportion_interval
-from one_step_trap.validate import check_finite, check_real, shown
 
 Checked = Literal["second source", "notes"]
 
@@ -177,7 +176,7 @@ def compare_orders(ours: Mapping[int, float]) -> tuple[tuple[int, int], ...]:
     ``ours``: mean return by K. Only K that both sides have are compared; ties are no disagreement.
     """
     if not isinstance(ours, Mapping) or not ours:
-        raise BookError(f"ours must map K to a mean return, got {shown(ours)}")
+        raise BookError(f"ours must map K to a mean return, got {short_repr(ours)}")
     check_finite(list(ours.values()), "ours")
     theirs = {one.unroll_steps: one.mean_return for one in DE_VRIES_CARTPOLE}
     shared = sorted(K for K in theirs if K in ours)
@@ -223,4 +222,6 @@ def finding(source: str) -> Finding:
     for one in FINDINGS:
         if one.source == check_kind(source, str, "source"):
             return one
-    raise BookError(f"source must be one of {', '.join(f.source for f in FINDINGS)}, got {shown(source)}")
+    raise BookError(
+        f"source must be one of {', '.join(f.source for f in FINDINGS)}, got {short_repr(source)}"
+    )

@@ -22,10 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.errors import BookError
-from one_step_trap.muzero.search import Model
-from one_step_trap.muzero.targets import n_step_targets, project
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -33,8 +30,11 @@ from one_step_trap.validate import (
     check_gamma,
     check_probability,
     check_rng,
-    shown,
+    short_repr,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.muzero.search import Model
+from one_step_trap.muzero.targets import n_step_targets, project
 
 Float32 = NDArray[np.float32]
 SMALLEST_PRIORITY = 1e-3
@@ -199,7 +199,7 @@ class Replay:
     def add(self, segment: Segment, rng: np.random.Generator) -> None:
         """Store a segment; ``rng`` draws the actions of its absorbing rows."""
         if not isinstance(segment, Segment):
-            raise BookError(f"segment must be a Segment, got {shown(segment)}")
+            raise BookError(f"segment must be a Segment, got {short_repr(segment)}")
         self._check(segment)
         T, K = len(segment.actions), self.unroll_max
         first = self._make_room(T + 1 + K)

@@ -37,10 +37,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.errors import BookError
-from one_step_trap.muzero import compiled
-from one_step_trap.muzero.networks import NetworkModel, Weights
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     IntArray,
@@ -51,9 +48,12 @@ from one_step_trap.validate import (
     check_probability,
     check_real,
     check_rng,
-    first_line,
-    shown,
+    in_a_line,
+    short_repr,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.muzero import compiled
+from one_step_trap.muzero.networks import NetworkModel, Weights
 
 Backend = Literal["auto", "reference", "compiled"]
 CLOSEST = 1e-8
@@ -302,7 +302,7 @@ def search(
     """
     settings = USUAL if settings is None else settings
     if not isinstance(settings, SearchSettings):
-        raise BookError(f"settings must be SearchSettings, got {shown(settings)}")
+        raise BookError(f"settings must be SearchSettings, got {short_repr(settings)}")
     use, weights = _backend(backend, model, record)
     if threads is not None:
         check_count(threads, "threads")
@@ -441,7 +441,7 @@ def choose_actions(visits: ArrayLike, temperature: float, rng: np.random.Generat
 def _backend(backend: Any, model: Any, record: bool) -> tuple[Backend, Weights | None]:
     """Return the backend to use and the model's weights, if it has any."""
     if backend not in get_args(Backend):
-        raise BookError(f"backend must be one of {', '.join(get_args(Backend))}, got {shown(backend)}")
+        raise BookError(f"backend must be one of {', '.join(get_args(Backend))}, got {short_repr(backend)}")
     weights = _weights(model)
     if backend == "compiled" and weights is None:
         raise BookError(
@@ -465,7 +465,7 @@ class Guarded:
         for name in ("predict", "dynamics"):
             if not callable(getattr(model, name, None)):
                 raise BookError(
-                    f"model must have the functions predict and dynamics; {shown(model)} has no {name}"
+                    f"model must have the functions predict and dynamics; {short_repr(model)} has no {name}"
                 )
         self.model, self.check = model, check_finite if finite else check_numbers
 
@@ -512,12 +512,12 @@ class Guarded:
         except BookError:
             raise
         except Exception as error:
-            raise BookError(f"model.{name} failed ({type(error).__name__}): {first_line(error)}") from error
+            raise BookError(f"model.{name} failed ({type(error).__name__}): {in_a_line(error)}") from error
 
     def _pair(self, name: str, what: str, *arrays: Any) -> tuple[Any, Any]:
         answer = self._call(name, *arrays)
         if not isinstance(answer, tuple | list) or len(answer) != 2:
-            raise BookError(f"model.{name} must return ({what}), got {shown(answer)}")
+            raise BookError(f"model.{name} must return ({what}), got {short_repr(answer)}")
         return answer[0], answer[1]
 
     def _read(self, array: Any, what: str) -> FloatArray:

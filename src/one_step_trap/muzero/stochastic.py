@@ -35,24 +35,25 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_choice, check_kind, check_table
-from one_step_trap.discounting.planning import MDP, TIE
-from one_step_trap.errors import BookError
-from one_step_trap.muzero.search import SearchSettings, TabularModel, search
-from one_step_trap.seeds import at_most
-from one_step_trap.threads import one_thread
-from one_step_trap.trap.lookahead import toy_text
-from one_step_trap.validate import (
+from one_step_trap.core.seeds import at_most
+from one_step_trap.core.tabular import MDP, TIE, toy_text
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     IntArray,
+    check_choice,
     check_count,
     check_finite,
     check_gamma,
+    check_kind,
     check_positive,
     check_probability,
     check_real,
+    check_table,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.muzero.search import SearchSettings, TabularModel, search
 
 RULE = (
     "In each of three worlds (coin, lottery, slippery FrozenLake) an agent looks at every state, plans depth steps ahead "
@@ -143,7 +144,7 @@ def greedy(Q: ArrayLike) -> FloatArray:
     return np.asarray(np.eye(q.shape[1])[first])
 
 
-def exploring(policy: ArrayLike, mdp: MDP, exploration: float) -> FloatArray:
+def epsilon_soft(policy: ArrayLike, mdp: MDP, exploration: float) -> FloatArray:
     """Return ``(1-ε) π + ε/A``: the policy, and with probability ε any action alike."""
     eps = check_probability(exploration, "exploration")
     return (1 - eps) * check_policy(policy, mdp) + eps * uniform_policy(mdp)
@@ -374,7 +375,7 @@ def evidence_curve(mdp: MDP, gamma: float = 0.99, *, points: int = 21, first: in
         raise BookError(f"first must be an action, 0 … {mdp.R.shape[1] - 1}, got {first}")
     rows = []
     for share in np.linspace(0, 1, check_count(points, "points", minimum=2)):
-        b = exploring(best, mdp, 1 - share)
+        b = epsilon_soft(best, mdp, 1 - share)
         V = value(mdp, b, gamma)
         blind = unroll(mdp, uniform_policy(mdp), gamma, 2, value_policy=b).plan()
         rows.append(
@@ -474,7 +475,7 @@ def improve(
         policies.append(pi)
         believed.append(float(Q[start].max()))
         true.append(float(value(mdp, pi, gamma)[start]))
-        b = exploring(pi, mdp, eps)
+        b = epsilon_soft(pi, mdp, eps)
     return Improvement(np.array(policies), np.array(believed), np.array(true))
 
 
@@ -597,7 +598,7 @@ def improve_by_search(
         policies.append(pi)
         believed.append(float(found[start].root_values[0]))
         true.append(float(value(mdp, pi, gamma)[start]))
-        b = exploring(shares / shares.sum(1, keepdims=True), mdp, eps)
+        b = epsilon_soft(shares / shares.sum(1, keepdims=True), mdp, eps)
     return Improvement(np.array(policies), np.array(believed), np.array(true))
 
 

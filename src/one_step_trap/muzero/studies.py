@@ -19,16 +19,21 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from one_step_trap.discounting.checks import check_choice, check_flag, check_kind, check_table
+from one_step_trap.core.stats import ROUNDING
+from one_step_trap.core.validate import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_kind,
+    check_table,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import control, divergence
 from one_step_trap.muzero.control import CAPS, INTERVALS, SIMULATIONS
 from one_step_trap.muzero.divergence import BEHAVIOURS, MEASURES
 from one_step_trap.muzero.environments import DRY, GRID
 from one_step_trap.muzero.training import PRESETS, Trainer, TrainingResult, TrainingSettings
-from one_step_trap.stats import ROUNDING
 from one_step_trap.study import Study
-from one_step_trap.validate import check_count
 
 UNROLL_STEPS = (1, 2, 5, 10, 20)
 SEEDS = 10

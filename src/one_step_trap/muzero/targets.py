@@ -14,9 +14,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_gamma,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.transforms import check_range
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma
 
 
 def _check(

@@ -19,18 +19,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
+    IntArray,
+    check_count,
+    check_probability,
+    check_real,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import checkpoints
 from one_step_trap.muzero.checkpoints import Checkpoint
-from one_step_trap.muzero.environments import DRY, GRID, Lanes, Task, check_task
+from one_step_trap.muzero.environments import DRY, GRID, Task, VectorEnv, check_task
 from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.learning import Learner, LearningSettings
 from one_step_trap.muzero.networks import Architecture, MuZeroNet, NetworkModel
 from one_step_trap.muzero.replay import Replay, Segment
 from one_step_trap.muzero.search import SearchSettings, choose_actions, search
 from one_step_trap.muzero.transforms import Support
-from one_step_trap.threads import one_thread
-from one_step_trap.validate import IntArray, check_count, check_probability, check_real, shown
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,9 @@ class TrainingSettings:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_count(getattr(self, name), name))
         if not isinstance(self.act_with_average, bool):
-            raise BookError(f"act_with_average must be True or False, got {shown(self.act_with_average)}")
+            raise BookError(
+                f"act_with_average must be True or False, got {short_repr(self.act_with_average)}"
+            )
         for name in ("updates_per_step", "reanalyse", "renew"):
             object.__setattr__(self, name, check_count(getattr(self, name), name, minimum=0))
         for name in ("priority_exponent", "importance_exponent"):
@@ -124,9 +132,9 @@ class TrainingSettings:
         object.__setattr__(self, "temperatures", _pairs(self.temperatures, "temperature"))
         object.__setattr__(self, "holds", _pairs(self.holds, "probability"))
         if check_real(self.hold_steps, "hold_steps") < 1:
-            raise BookError(f"hold_steps must be at least 1, got {shown(self.hold_steps)}")
+            raise BookError(f"hold_steps must be at least 1, got {short_repr(self.hold_steps)}")
         if any(probability > 1 for _, probability in self.holds):
-            raise BookError(f"the probabilities of holds must be at most 1, got {shown(self.holds)}")
+            raise BookError(f"the probabilities of holds must be at most 1, got {short_repr(self.holds)}")
         longest = self.unroll_steps if self.unroll_max is None else check_count(self.unroll_max, "unroll_max")
         if longest < self.unroll_steps:
             raise BookError(f"unroll_max must be at least unroll_steps = {self.unroll_steps}, got {longest}")
@@ -181,11 +189,11 @@ def _pairs(pairs: Any, what: str) -> tuple[tuple[float, float], ...]:
     except (TypeError, ValueError) as error:
         if isinstance(error, BookError):
             raise
-        raise BookError(f"there must be pairs (share of the run, {what}), got {shown(pairs)}") from None
+        raise BookError(f"there must be pairs (share of the run, {what}), got {short_repr(pairs)}") from None
     shares = [share for share, _ in checked]
     if not shares or shares[0] != 0 or shares != sorted(shares) or any(x < 0 for _, x in checked):
         raise BookError(
-            f"there must be pairs (share, {what} ≥ 0) in order, the first share 0; got {shown(pairs)}"
+            f"there must be pairs (share, {what} ≥ 0) in order, the first share 0; got {short_repr(pairs)}"
         )
     return checked
 
@@ -369,7 +377,7 @@ class Trainer:
         self.task = check_task(task)
         self.settings = s = preset(self.task) if settings is None else settings
         if not isinstance(s, TrainingSettings):
-            raise BookError(f"settings must be TrainingSettings, got {shown(s)}")
+            raise BookError(f"settings must be TrainingSettings, got {short_repr(s)}")
         self.seed = check_count(seed, "seed", minimum=0)
         self.task.check_gamma(s.gamma)
         self.learner = Learner(MuZeroNet(architecture(self.task, s), self.seed), s.learning(), self.seed)
@@ -386,7 +394,7 @@ class Trainer:
             importance_exponent=s.importance_exponent,
             shorten_every=s.shorten_every,
         )
-        self.lanes = Lanes(self.task, s.lanes, self.seed)
+        self.lanes = VectorEnv(self.task, s.lanes, self.seed)
         self.open = [_Lane() for _ in range(s.lanes)]
         acting, sampling = np.random.SeedSequence([self.seed, 1]).spawn(2)
         self.acting, self.sampling = np.random.default_rng(acting), np.random.default_rng(sampling)
@@ -601,13 +609,13 @@ def _check_same(saved: dict[str, Any], own: dict[str, Any]) -> None:
             if saved.get(part, {}).get(name) != value:
                 raise BookError(
                     f"this checkpoint is of another training: its {part} has {name} = "
-                    f"{shown(saved.get(part, {}).get(name))}, not {shown(value)}; use another folder"
+                    f"{short_repr(saved.get(part, {}).get(name))}, not {short_repr(value)}; use another folder"
                 )
     for name in ("seed", "torch"):
         if saved.get(name) != own[name]:
             raise BookError(
-                f"this checkpoint is of another training: its {name} is {shown(saved.get(name))}, not {shown(own[name])}; "
-                "use another folder"
+                f"this checkpoint is of another training: its {name} is {short_repr(saved.get(name))}, "
+                f"not {short_repr(own[name])}; use another folder"
             )
 
 

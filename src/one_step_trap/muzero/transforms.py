@@ -17,8 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_gamma,
+    check_real,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_gamma, check_real
 
 EPSILON = 1e-3
 """The slope ε that keeps h from becoming flat, so that its inverse stays continuous."""

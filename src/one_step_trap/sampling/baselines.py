@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.validate import FloatArray, check_count, short_repr
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import bpe, texts
 from one_step_trap.sampling.bpe import IntArray
-from one_step_trap.validate import FloatArray, check_count, shown
 
 # --- n-grams ----------------------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ def check_tokens(tokens: Any, vocabulary: int, name: str = "tokens", *, at_least
     """Return token numbers 0 … ``vocabulary`` - 1 as a vector of int64."""
     array = np.asarray(tokens)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise BookError(f"{name} must be a vector of token numbers, got {shown(tokens)}")
+        raise BookError(f"{name} must be a vector of token numbers, got {short_repr(tokens)}")
     if array.size and (array.min() < 0 or array.max() >= vocabulary):
         raise BookError(f"{name} must lie in 0 … {vocabulary - 1}, got {array.min()} … {array.max()}")
     if len(array) < at_least:

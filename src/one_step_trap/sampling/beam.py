@@ -42,15 +42,25 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from one_step_trap.discounting.checks import check_callable, check_kind, check_list, check_table
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_callable,
+    check_count,
+    check_finite,
+    check_kind,
+    check_list,
+    check_real,
+    check_rng,
+    check_table,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.decoder import decoder, inference
 from one_step_trap.sampling.measures import distinct, ngram_ids, seq_rep, tail_repeats
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
-from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.study import Study
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_real, check_rng
 
 
 class Stepper(Protocol):

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from one_step_trap.core.validate import check_count, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, shown
 
 IntArray = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ SMALLEST = 257  # the bytes and the end of a text
 def check_texts(texts: Any, name: str = "texts") -> list[str]:
     """Return a list of texts, each of at least one character."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise BookError(f"{name} must be a list of texts, got {shown(texts)}")
+        raise BookError(f"{name} must be a list of texts, got {short_repr(texts)}")
     result = list(texts)
     if not result or not all(isinstance(text, str) and text for text in result):
         raise BookError(f"{name} must be a list of at least one text, none of them empty")
@@ -82,7 +82,7 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
     try:
         found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain exceptions for a damaged file
-        raise BookError(f"the tokenizer in {folder} cannot be read: {shown(str(error))}") from error
+        raise BookError(f"the tokenizer in {folder} cannot be read: {short_repr(str(error))}") from error
     if not isinstance(found, PreTrainedTokenizerFast):
         raise BookError(f"the tokenizer in {folder} is not one of the package tokenizers")
     return found

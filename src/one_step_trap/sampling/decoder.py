@@ -16,16 +16,18 @@ import copy
 import inspect
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import check_count, in_a_line, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.models import LanguageModel, in_a_line
-from one_step_trap.threads import one_thread
-from one_step_trap.validate import check_count, shown
+
+if TYPE_CHECKING:
+    from one_step_trap.sampling.models import LanguageModel
 
 TRIAL = 5
 """Tokens on which the path of our own is compared with the model: four read at once and one step."""
@@ -97,7 +99,7 @@ def check_device(device: str | None) -> torch.device:
     """Return "cpu" or "cuda" as torch's device; without a name, a GPU where there is one."""
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
-        raise BookError(f"device must be cpu or cuda, got {shown(device)}")
+        raise BookError(f"device must be cpu or cuda, got {short_repr(device)}")
     if name == "cuda" and not torch.cuda.is_available():
         raise BookError("device is cuda, but this machine has no GPU that torch can use; name cpu")
     return torch.device(name)

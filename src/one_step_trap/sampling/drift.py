@@ -45,12 +45,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_callable, check_choice, check_list, check_table
+from one_step_trap.core.stats import (
+    Interval,
+    exact,
+    percentile_interval,
+    proportion_interval,
+)
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_callable,
+    check_choice,
+    check_count,
+    check_finite,
+    check_list,
+    check_rng,
+    check_table,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
 from one_step_trap.sampling.measures import HUMAN, TraceLike, check_trace
-from one_step_trap.stats import Interval, exact, percentile_interval, proportion_interval
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng, shown
 
 TOKENS_PER_WINDOW = 64
 EDGE = 128  # tokens at the start and at the end of a text that are looked at on their own
@@ -151,7 +166,7 @@ def _prompts(trace: TraceLike, N: int) -> IntArray:
     """Return the number of each text's prompt, (N,): what the trace says, or 0 … N-1."""
     numbers = np.asarray(getattr(trace, "prompts", np.arange(N)))
     if numbers.shape != (N,) or not np.issubdtype(numbers.dtype, np.integer):
-        raise BookError(f"prompts of a trace must be {N} whole numbers, got {shown(numbers)}")
+        raise BookError(f"prompts of a trace must be {N} whole numbers, got {short_repr(numbers)}")
     return numbers.astype(np.int64)
 
 
@@ -161,7 +176,7 @@ def trace_rows(
     """Return the rows of one trace, given its texts decoded."""
     tokens, entropy, loss = check_trace(trace)
     if not isinstance(trace.rule, str) or not trace.rule:
-        raise BookError(f"the rule of a trace must be a name, got {shown(trace.rule)}")
+        raise BookError(f"the rule of a trace must be a name, got {short_repr(trace.rule)}")
     N, S = tokens.shape
     if len(check_list(texts, "texts")) != N:
         raise BookError(f"pass one decoded text for each of the {N} texts, got {len(texts)}")
@@ -286,7 +301,7 @@ def slopes(values: ArrayLike, at: ArrayLike) -> FloatArray:
 # --- intervals over prompts -------------------------------------------------------------------------------
 
 
-def over_prompts(
+def cluster_bootstrap(
     values: ArrayLike,
     rng: np.random.Generator,
     *,
@@ -320,7 +335,7 @@ def share_over_prompts(hits: ArrayLike, rng: np.random.Generator, *, resamples: 
         raise BookError("hits must be 0 or 1")
     if x.size and np.ptp(x) == 0:
         return proportion_interval(int(x.flat[0]) * len(x), len(x))
-    return over_prompts(x, rng, resamples=resamples)
+    return cluster_bootstrap(x, rng, resamples=resamples)
 
 
 # --- curves and the summary -------------------------------------------------------------------------------
@@ -344,7 +359,7 @@ def curves(
     parts = []
     for rule in table["rule"].unique():
         values = _quantity(table, rule, quantity)  # (P, K, W)
-        intervals = [over_prompts(values[..., i], rng, resamples=resamples) for i in range(len(at))]
+        intervals = [cluster_bootstrap(values[..., i], rng, resamples=resamples) for i in range(len(at))]
         texts = values.reshape(-1, len(at))
         inner = np.quantile(texts, BAND, axis=0)
         parts.append(
@@ -442,7 +457,9 @@ def _estimates(
     seed = int(rng.integers(2**63))
 
     def mean(values: FloatArray, statistic: Callable[..., Any] = np.mean) -> Interval:
-        return over_prompts(values, np.random.default_rng(seed), statistic=statistic, resamples=resamples)
+        return cluster_bootstrap(
+            values, np.random.default_rng(seed), statistic=statistic, resamples=resamples
+        )
 
     def share(hits: Any) -> Interval:
         return share_over_prompts(np.asarray(hits, float), np.random.default_rng(seed), resamples=resamples)
@@ -517,7 +534,7 @@ class Finding:
 def kind(rule: str) -> str:
     """Return the name of a rule without its numbers: "top-p" of "top-p=0.95", "greedy+penalty" of "greedy+penalty=1.2"."""
     if not isinstance(rule, str):
-        raise BookError(f"a rule must be a name such as top-p=0.95, got {shown(rule)}")
+        raise BookError(f"a rule must be a name such as top-p=0.95, got {short_repr(rule)}")
     return "+".join(part.split("=")[0] for part in rule.split("+"))
 
 
@@ -547,13 +564,13 @@ def difference(
     prompts = [sorted(set(table.loc[table["rule"] == rule, "prompt"])) for table in (a, b)]
     if prompts[0] != prompts[1] or a["steps"].iloc[0] != b["steps"].iloc[0]:
         raise BookError("a difference needs two tables of the same prompts, and texts of the same length")
-    return over_prompts(changes[0] - changes[1], check_rng(rng), resamples=resamples)
+    return cluster_bootstrap(changes[0] - changes[1], check_rng(rng), resamples=resamples)
 
 
 def state(e: Interval, smallest: float = SMALLEST_CHANGE) -> str:
     """Return "rises", "falls", "steady" or "undecided" for a change over a run, by the rule of this module."""
     if not isinstance(e, Interval):
-        raise BookError(f"a state needs an Interval (made by change), got {shown(e)}")
+        raise BookError(f"a state needs an Interval (made by change), got {short_repr(e)}")
     if e.low > 0 and e.value >= smallest:
         return "rises"
     if e.high < 0 and e.value <= -smallest:

@@ -42,20 +42,21 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from one_step_trap.discounting.checks import check_kind, check_list
-from one_step_trap.errors import BookError
-from one_step_trap.sampling.beam import beam_search
-from one_step_trap.stats import proportion_interval
-from one_step_trap.validate import (
+from one_step_trap.core.stats import proportion_interval
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
     check_finite,
+    check_kind,
+    check_list,
     check_positive,
     check_probability,
     check_real,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.sampling.beam import beam_search
 
 # --- grammars ---------------------------------------------------------------------------------------------
 

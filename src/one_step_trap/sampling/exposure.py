@@ -27,18 +27,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_kind, check_positions
-from one_step_trap.errors import BookError
-from one_step_trap.sampling.languages import Language, check_distribution, check_language, entropy
-from one_step_trap.trap.chains import dobrushin, kl_divergence, total_variation
-from one_step_trap.validate import (
+from one_step_trap.core.tabular import (
+    dobrushin,
+    kl_divergence,
+    total_variation,
+)
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
     check_finite,
+    check_kind,
+    check_positions,
     check_probability,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.sampling.languages import Language, check_distribution, check_language, entropy
 
 STEPS = 1_024
 BLOCK = 32  # positions propagated by one matrix product

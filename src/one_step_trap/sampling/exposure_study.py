@@ -23,13 +23,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_choice, check_kind, check_kinds, check_list, check_table
+from one_step_trap.core.stats import (
+    Interval,
+    percentile_ends,
+    percentile_interval,
+)
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_choice,
+    check_count,
+    check_kind,
+    check_kinds,
+    check_list,
+    check_rng,
+    check_table,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.exposure import STEPS, Exposure, Prediction, Rates, expose, predict, rates
 from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
 from one_step_trap.sampling.learners import Network, add_alpha, backoff, copying, train_network
-from one_step_trap.stats import Interval, percentile_ends, percentile_interval
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_rng
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)  # training pairs
 SEEDS = 20

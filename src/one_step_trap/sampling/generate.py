@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from one_step_trap.discounting.checks import check_list
+from one_step_trap.core.validate import FloatArray, IntArray, check_count, check_list
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.decoder import check_tokens, decoder, inference
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
-from one_step_trap.sampling.rules import NEVER, Chooser, Rule, draw, parse_all
-from one_step_trap.validate import FloatArray, IntArray, check_count
+from one_step_trap.sampling.rules import NEVER, Rule, Sampler, draw, parse_all
 
 BATCH = 96  # texts at once: enough for the arithmetic to outweigh reading the weights (benchmarks/)
 
@@ -170,13 +169,13 @@ class _Batch:
             for rule in sorted({row.rule for row in rows})
         }
         self.choosers = {
-            rule: Chooser(rules[rule], len(members)) for rule, members in self.members.items() if rule >= 0
+            rule: Sampler(rules[rule], len(members)) for rule, members in self.members.items() if rule >= 0
         }
         human = self.members.get(-1, torch.zeros(0, dtype=torch.long))
         self.forced = ids[[rows[i].prompt for i in human.tolist()], prompt_length : prompt_length + steps]
-        self.judges = [Chooser(rule, len(human)) for rule in rules] if len(human) else []
+        self.judges = [Sampler(rule, len(human)) for rule in rules] if len(human) else []
         self.banned = never_drawn(lm)
-        self.u = np.stack([luck(row.seed, first_prompt + row.prompt, steps) for row in rows])  # (B, S)
+        self.u = np.stack([uniforms(row.seed, first_prompt + row.prompt, steps) for row in rows])  # (B, S)
 
     def go(self, out: _Results, start: int, cost_steps: int, tell: Callable[[int], None]) -> None:
         """Write all texts of the batch into rows ``start``... of the results."""
@@ -231,7 +230,7 @@ def never_drawn(lm: LanguageModel) -> torch.Tensor:
     return torch.tensor(lm.never_drawn, dtype=torch.long)
 
 
-def luck(seed: int, prompt: int, steps: int) -> FloatArray:
+def uniforms(seed: int, prompt: int, steps: int) -> FloatArray:
     """Return the uniform numbers (S,) that decide the tokens after a prompt, by its number."""
     return np.random.default_rng([seed, prompt]).random(steps)
 

@@ -13,13 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.checks import check_list, check_table
+from one_step_trap.core.stats import Interval
+from one_step_trap.core.validate import BoolArray, FloatArray, check_list, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
-from one_step_trap.sampling.drift import change, estimate, kind, over_prompts, sampled
+from one_step_trap.sampling.drift import change, cluster_bootstrap, estimate, kind, sampled
 from one_step_trap.sampling.measures import FORBIDS, HUMAN, TokenFacts
-from one_step_trap.stats import Interval
-from one_step_trap.validate import BoolArray, FloatArray
 
 
 def forbidden_shares(facts: TokenFacts, rules: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
@@ -74,7 +73,7 @@ def human_costs(costs: Iterable[CostLike], rng: np.random.Generator) -> pd.DataF
         loss = _check_loss(getattr(cost, "log_loss", None))
         record = {"rule": cost.rule} | _forbidden(np.isinf(loss), rng)
         if np.isfinite(loss).all():
-            e = over_prompts(loss.mean(1), rng)
+            e = cluster_bootstrap(loss.mean(1), rng)
             record |= {"log_loss": e.value, "log_loss_low": e.low, "log_loss_high": e.high}
         records.append(record)
     names = ["rule", *FORBIDDEN, "log_loss", "log_loss_low", "log_loss_high"]
@@ -98,7 +97,7 @@ FORBIDDEN = ("impossible", "impossible_low", "impossible_high", "tokens_between"
 
 def _forbidden(hit: BoolArray, rng: np.random.Generator) -> dict[str, float]:
     """Return the share of forbidden tokens with its interval, from (passages, tokens)."""
-    e = over_prompts(hit.mean(1), rng)
+    e = cluster_bootstrap(hit.mean(1), rng)
     return dict(
         zip(FORBIDDEN, (e.value, e.low, e.high, math.inf if e.value == 0 else 1 / e.value), strict=True)
     )
@@ -154,11 +153,11 @@ def stored_costs(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         asked = table[(table["rule"] == rule) & table["forbidden"].notna()].sort_values("prompt")
         if asked.empty:
             continue
-        e = over_prompts(asked["forbidden"].to_numpy(), rng)
+        e = cluster_bootstrap(asked["forbidden"].to_numpy(), rng)
         between = math.inf if e.value == 0 else 1 / e.value
         record = {"rule": rule} | dict(zip(FORBIDDEN, (e.value, e.low, e.high, between), strict=True))
         if asked["human_log_loss"].notna().all():
-            loss = over_prompts(asked["human_log_loss"].to_numpy(), rng)
+            loss = cluster_bootstrap(asked["human_log_loss"].to_numpy(), rng)
             record |= {"log_loss": loss.value, "log_loss_low": loss.low, "log_loss_high": loss.high}
         records.append(record)
     names = ["rule", *FORBIDDEN, "log_loss", "log_loss_low", "log_loss_high"]
@@ -181,7 +180,7 @@ def matched(table: pd.DataFrame, summary: pd.DataFrame, rng: np.random.Generator
     facts = buys_and_costs(summary).pivot(index="rule", columns="what")
     records = []
     for rule, values in loss.items():
-        extra = over_prompts(values - loss["pure"], rng)
+        extra = cluster_bootstrap(values - loss["pure"], rng)
         record: dict[str, Any] = {"rule": rule, "kind": kind(rule)}
         record |= {"extra": extra.value, "extra_low": extra.low, "extra_high": extra.high}
         for what, name in (("drift", "change"), ("looped", "looped"), ("diversity", "diversity")):

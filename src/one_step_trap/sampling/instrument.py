@@ -23,21 +23,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from one_step_trap.discounting.checks import check_list
+from one_step_trap.core.stats import Interval, readable
+from one_step_trap.core.validate import FloatArray, check_count, check_list, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.figures import to_svg
+from one_step_trap.pages.figures import to_svg
+from one_step_trap.report import output_folder, standalone
 from one_step_trap.sampling import drift as measured
 from one_step_trap.sampling import models, probe, survival, texts
 from one_step_trap.sampling.decoder import check_device, device_of, is_llama, text_memory
-from one_step_trap.sampling.drift import cube, over_prompts, share_over_prompts, window_names
+from one_step_trap.sampling.drift import cluster_bootstrap, cube, share_over_prompts, window_names
 from one_step_trap.sampling.generate import BATCH, generate
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.rules import Rule, parse_all
 from one_step_trap.sampling.survival import Time
-from one_step_trap.stats import Interval, readable
-from one_step_trap.trap.instrument import output_folder
-from one_step_trap.validate import FloatArray, check_count, shown
 
 RULES = ("pure", "temperature=0.7", "top-p=0.95", "greedy")
 SEQUENCES = 8
@@ -293,7 +292,7 @@ def _encode(lm: LanguageModel, prompts: Sequence[str], prompt_length: int) -> li
     ids = []
     for i, text in enumerate(passages):
         if not isinstance(text, str):
-            raise BookError(f"prompts must be texts, got {shown(text)}")
+            raise BookError(f"prompts must be texts, got {short_repr(text)}")
         ids.append(lm.encode(text))
         if len(ids[-1]) < prompt_length:
             raise BookError(
@@ -335,7 +334,7 @@ def _rule_report(table: pd.DataFrame, rule: str, control: FloatArray | None, see
     def rng() -> np.random.Generator:
         return np.random.default_rng([seed, 1])
 
-    drift_ = None if control is None else over_prompts(measured.slopes(entropy - control, at), rng())
+    drift_ = None if control is None else cluster_bootstrap(measured.slopes(entropy - control, at), rng())
     over_run = None
     if drift_ is not None:
         low, value, high = (x * steps / 100 for x in (drift_.low, drift_.value, drift_.high))
@@ -344,13 +343,13 @@ def _rule_report(table: pd.DataFrame, rule: str, control: FloatArray | None, see
         rule,
         entropy.shape[1],
         drift_,
-        over_prompts(measured.slopes(entropy, at), rng()),
-        over_prompts(entropy[..., :edge].mean(-1), rng()),
-        over_prompts(entropy[..., -edge:].mean(-1), rng()),
+        cluster_bootstrap(measured.slopes(entropy, at), rng()),
+        cluster_bootstrap(entropy[..., :edge].mean(-1), rng()),
+        cluster_bootstrap(entropy[..., -edge:].mean(-1), rng()),
         share_over_prompts((others[..., 2] > 0).astype(float), rng()),
         survival.survival(others[..., 2], steps, rng(), rule=rule).median,
-        over_prompts(others[..., 0], rng()),
-        over_prompts(others[..., 1], rng()),
+        cluster_bootstrap(others[..., 0], rng()),
+        cluster_bootstrap(others[..., 1], rng()),
         "" if over_run is None else measured.state(over_run),
     )
 
@@ -460,11 +459,6 @@ def render(report: SampleReport) -> dict[str, str]:
     return {
         names["report"]: json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
         names["texts"]: report.table.to_csv(index=False, lineterminator="\n"),
-        names["entropy"]: _standalone(to_svg(plot_run(report), alt)),
-        names["drift"]: _standalone(to_svg(plot_run_drift(report), alt_drift)),
+        names["entropy"]: standalone(to_svg(plot_run(report), alt)),
+        names["drift"]: standalone(to_svg(plot_run_drift(report), alt_drift)),
     }
-
-
-def _standalone(svg: str) -> str:
-    """Return an SVG that stands alone: dark on white, as there is no page whose colours it could take."""
-    return svg.replace("<svg ", '<svg style="background:#fff;color:#000" ', 1) + "\n"

@@ -18,16 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from one_step_trap.discounting.checks import check_table
+from one_step_trap.core.validate import FloatArray, IntArray, check_count, check_table
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.decoder import inference, over_tokens
 from one_step_trap.sampling.drift import window_means, window_names
-from one_step_trap.sampling.generate import generate, luck, never_drawn, surprise
+from one_step_trap.sampling.generate import generate, never_drawn, surprise, uniforms
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.protocol import PROMPT, passage_tokens
-from one_step_trap.sampling.rules import Chooser, draw, parse
+from one_step_trap.sampling.rules import Sampler, draw, parse
 from one_step_trap.study import Study
-from one_step_trap.validate import FloatArray, IntArray, check_count
 
 STEPS = 256  # tokens of each text that are kept
 TEXTS = (
@@ -82,8 +81,8 @@ def _read(
 ) -> tuple[FloatArray, FloatArray, float]:
     """Return entropy and log-loss of each token of a text (S,), and the share of them that the rule draws again."""
     S, ids = len(text), torch.from_numpy(np.concatenate([start, text]))[None]  # (1, P + S)
-    tokens, u = ids[0, -S:], torch.from_numpy(luck(seed, prompt, S))
-    chooser, drawn = Chooser(parse(rule), 1), []
+    tokens, u = ids[0, -S:], torch.from_numpy(uniforms(seed, prompt, S))
+    chooser, drawn = Sampler(parse(rule), 1), []
     with inference():
         # transformers' own forward pass: the study took the path of our own
         logits = over_tokens(lm.model(ids[:, :-1], logits_to_keep=S).logits[0], lm)  # (S, V)

@@ -25,9 +25,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import proportion_interval
-from one_step_trap.validate import (
+from one_step_trap.core.stats import proportion_interval
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     check_count,
@@ -36,6 +35,7 @@ from one_step_trap.validate import (
     check_probability,
     check_rng,
 )
+from one_step_trap.errors import BookError
 
 E, RECOVER, SHARE, SPREAD, BURST = 0.01, 0.1, 0.1, 0.5, 10.0  # the settings of `compare`
 MAX_DRAWS = 50_000_000  # tokens simulated at once

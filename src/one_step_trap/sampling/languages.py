@@ -20,19 +20,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.discounting.checks import check_at_least_zero, check_kind, check_positions
-from one_step_trap.errors import BookError
-from one_step_trap.trap.chains import stationary
-from one_step_trap.validate import (
+from one_step_trap.core.tabular import stationary
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
+    check_at_least_zero,
     check_count,
     check_finite,
+    check_kind,
+    check_positions,
     check_positive,
     check_probability,
     check_rng,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
 
 TOKENS, UNUSED = 200, 50  # the vocabulary, and how much of it `off_support` never uses
 ZIPF = 1.0  # exponent of the token frequencies

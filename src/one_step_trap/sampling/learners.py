@@ -21,16 +21,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from one_step_trap.discounting.checks import check_choice, check_flag, check_kind
-from one_step_trap.errors import BookError
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     FloatArray,
+    check_choice,
     check_count,
     check_finite,
+    check_flag,
+    check_kind,
     check_positive,
     check_probability,
     check_rng,
 )
+from one_step_trap.errors import BookError
 
 ALPHA = 0.01  # pseudo-counts a token
 TAU = 1.0  # weight of the token frequencies in backoff, in counts

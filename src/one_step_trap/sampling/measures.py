@@ -28,16 +28,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.errors import BookError
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     IntArray,
     check_count,
     check_finite,
     check_probability,
-    shown,
+    short_repr,
 )
+from one_step_trap.errors import BookError
 
 HUMAN = "human"
 """Name of the control among the rules: the model reads what a person wrote."""
@@ -304,7 +304,7 @@ def compression_ends(text: str, piece: int = PIECE) -> tuple[float, float]:
 
 def _utf8(text: str) -> bytes:
     if not isinstance(text, str):
-        raise BookError(f"text must be a string, got {shown(text)}")
+        raise BookError(f"text must be a string, got {short_repr(text)}")
     return text.encode("utf-8", errors="replace")
 
 
@@ -432,7 +432,7 @@ def impossible(facts: TokenFacts, kind: str, value: float = 1.0) -> BoolArray:
     what was drawn before: for them ask ``generate`` for the costs of each rule.
     """
     if not isinstance(facts, TokenFacts):
-        raise BookError(f"facts must be TokenFacts (made by token_facts), got {shown(facts)}")
+        raise BookError(f"facts must be TokenFacts (made by token_facts), got {short_repr(facts)}")
     match kind:
         case "top-k":
             return np.asarray(facts.rank >= check_count(value, "k of top-k"))
@@ -446,7 +446,7 @@ def impossible(facts: TokenFacts, kind: str, value: float = 1.0) -> BoolArray:
             return np.asarray(facts.rank > 0)
         case "pure" | "temperature":
             return np.zeros(facts.rank.shape, dtype=bool)
-    raise BookError(f"kind must be one of {', '.join(FORBIDS)}, got {shown(kind)}")
+    raise BookError(f"kind must be one of {', '.join(FORBIDS)}, got {short_repr(kind)}")
 
 
 def _share(value: Any, name: str) -> float:

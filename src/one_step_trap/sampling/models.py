@@ -24,14 +24,14 @@ from typing import Any
 import platformdirs
 import torch
 
-from one_step_trap.discounting.essays import (
+from one_step_trap.core.language import (
     TOKENIZER_PACKAGE,
     TOKENIZER_SHA256,
     TOKENIZER_VERSION,
 )
+from one_step_trap.core.packaged import check_digest, package_folder, remedy
+from one_step_trap.core.validate import in_a_line, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.packaged import check_digest, package_folder, remedy
-from one_step_trap.validate import shown
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHE_VARIABLE = "ONE_STEP_TRAP_CACHE"
@@ -63,7 +63,7 @@ class LanguageModel:
         ids = list(self.tokenizer.encode(text, add_special_tokens=False, verbose=False))
         if ids and max(ids) >= self.vocabulary:
             raise BookError(
-                f"the tokenizer of {self.name} makes of {shown(self.decode([max(ids)]))} the token {max(ids)}, which the "
+                f"the tokenizer of {self.name} makes of {short_repr(self.decode([max(ids)]))} the token {max(ids)}, which the "
                 f"model does not know: its tokens end at {self.vocabulary - 1}"
             )
         return ids
@@ -110,7 +110,7 @@ def kind_of(name: Any) -> str:
     """Return what a name stands for: packaged, book, folder (it exists) or hub (owner/name); another is a ``BookError``."""
     if not isinstance(name, str) or not name.strip():
         raise BookError(
-            f"a model is named by a text: smollm2, book, a directory or a hub id; got {shown(name)}"
+            f"a model is named by a text: smollm2, book, a directory or a hub id; got {short_repr(name)}"
         )
     if name in ("smollm2", "book"):
         return "book" if name == "book" else "packaged"
@@ -119,7 +119,7 @@ def kind_of(name: Any) -> str:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         return "hub"
     raise BookError(
-        f"there is no model {shown(name)}; use smollm2, book, a directory that exists or a hub id (owner/name)"
+        f"there is no model {short_repr(name)}; use smollm2, book, a directory that exists or a hub id (owner/name)"
     )
 
 
@@ -268,7 +268,9 @@ def _from_hub(name: str) -> LanguageModel:
     try:
         huggingface_hub.model_info(name, timeout=5)
     except errors.HFValidationError:
-        raise BookError(f"there is no directory {shown(name)}, and a hub id it cannot be either") from None
+        raise BookError(
+            f"there is no directory {short_repr(name)}, and a hub id it cannot be either"
+        ) from None
     except Exception as error:
         if isinstance(error, errors.RepositoryNotFoundError):
             reason = "there is no such model, or it is not public"
@@ -346,7 +348,7 @@ def _check_config(place: str, name: str, local: bool) -> None:
         if not kind:
             raise BookError(f"the configuration of {name} does not say what kind of model it is (model_type)")
         raise BookError(
-            f"{name} is a model of the kind {shown(kind)}, which transformers {__version__} does not know"
+            f"{name} is a model of the kind {short_repr(kind)}, which transformers {__version__} does not know"
         )
     config = AutoConfig.from_pretrained(place, local_files_only=local, trust_remote_code=False)
     _refuse_encoder_decoder(config, name)
@@ -375,11 +377,13 @@ def wrap(model: Any, tokenizer: Any, name: str = "the model") -> LanguageModel:
     config: Any = getattr(model, "config", None)
     if not isinstance(model, torch.nn.Module) or not hasattr(config, "get_text_config"):
         raise BookError(
-            f"the model must be a causal model of transformers, got {shown(type(model).__name__)}"
+            f"the model must be a causal model of transformers, got {short_repr(type(model).__name__)}"
         )
     parts = ("encode", "decode", "get_vocab", "all_special_ids", "vocab_size")
     if not all(hasattr(tokenizer, part) for part in parts):
-        raise BookError(f"the tokenizer must be one of transformers, got {shown(type(tokenizer).__name__)}")
+        raise BookError(
+            f"the tokenizer must be one of transformers, got {short_repr(type(tokenizer).__name__)}"
+        )
     _refuse_encoder_decoder(config, name)
     training = any(part.training for part in model.modules())
     if training or any(value.dtype != torch.float32 for value in model.parameters()):
@@ -437,14 +441,6 @@ def _rows(model: Any, name: str) -> int:
     if not isinstance(said, int):
         raise BookError(f"{name} reads no tokens: it is a {type(model).__name__}")
     return said
-
-
-def in_a_line(error: BaseException) -> str:
-    """Return what an error says on one line, or its kind."""
-    said = " ".join(str(error).split())[:200]
-    return (
-        f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said or type(error).__name__
-    )
 
 
 @contextlib.contextmanager

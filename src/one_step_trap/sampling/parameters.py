@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from one_step_trap.core.validate import check_count
 from one_step_trap.errors import BookError
-from one_step_trap.parameters import ChapterParameters, count
+from one_step_trap.ledger.parameters import ChapterParameters, count
 from one_step_trap.sampling.models import kind_of
 from one_step_trap.sampling.protocol import PROMPTS, STEPS
 from one_step_trap.sampling.rules import parse
-from one_step_trap.validate import check_count
 
 WINDOW = 64
 

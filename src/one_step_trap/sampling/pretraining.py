@@ -43,14 +43,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from one_step_trap.discounting.essays import TEXTS_PACKAGE
+from one_step_trap.core.language import TEXTS_PACKAGE
+from one_step_trap.core.stats import Interval, percentile_interval
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_positive,
+    check_probability,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import baselines, bpe, texts
 from one_step_trap.sampling.bpe import IntArray
 from one_step_trap.sampling.models import quiet
-from one_step_trap.stats import Interval, percentile_interval
-from one_step_trap.threads import one_thread
-from one_step_trap.validate import FloatArray, check_count, check_positive, check_probability, shown
 
 BITS = 1 / math.log(2)  # bits in a nat
 CHUNK = 512  # tokens whose scores over the vocabulary are held at once
@@ -103,7 +109,7 @@ def build(architecture: Architecture, seed: int) -> LlamaForCausalLM:
     stream does not grow with depth. The embedding has standard deviation .02.
     """
     if not isinstance(architecture, Architecture):
-        raise BookError(f"architecture must be an Architecture, got {shown(architecture)}")
+        raise BookError(f"architecture must be an Architecture, got {short_repr(architecture)}")
     seed = check_count(seed, "seed", minimum=0)
     a = architecture
     config: Any = LlamaConfig
@@ -235,13 +241,13 @@ class Training:
             or not self.phases
             or not all(isinstance(p, Phase) for p in self.phases)
         ):
-            raise BookError(f"phases must be a tuple of at least one Phase, got {shown(self.phases)}")
+            raise BookError(f"phases must be a tuple of at least one Phase, got {short_repr(self.phases)}")
         for name in ("learning_rate", "embedding_rate", "clip"):
             object.__setattr__(self, name, check_positive(getattr(self, name), name))
         for name in ("warmup", "last", "weight_decay"):
             object.__setattr__(self, name, check_probability(getattr(self, name), name))
         if not isinstance(self.half, bool):
-            raise BookError(f"half must be True or False, got {shown(self.half)}")
+            raise BookError(f"half must be True or False, got {short_repr(self.half)}")
 
     @property
     def updates(self) -> int:
@@ -419,7 +425,7 @@ def check_stream(stream: Any, vocabulary: int) -> IntArray:
     """Return a sequence of token numbers below ``vocabulary``."""
     array = np.asarray(stream)
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        raise BookError(f"the stream must be a vector of token numbers, got {shown(stream)}")
+        raise BookError(f"the stream must be a vector of token numbers, got {short_repr(stream)}")
     if array.min() < 0 or array.max() >= vocabulary:
         raise BookError(f"token numbers must lie in 0 … {vocabulary - 1}, got {array.min()} … {array.max()}")
     return array.astype(np.int64)
@@ -602,7 +608,7 @@ def read_model(folder: str | Path) -> tuple[Any, Any]:
                 trust_remote_code=False,
             )
     except Exception as error:  # transformers and safetensors raise many kinds for damaged files
-        raise BookError(f"the model in {folder} cannot be read: {shown(str(error))}") from error
+        raise BookError(f"the model in {folder} cannot be read: {short_repr(str(error))}") from error
     model.train(False)
     return model, bpe.load(folder)
 
@@ -745,7 +751,7 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BookError(f"{path} cannot be read: {shown(str(error))}") from None
+        raise BookError(f"{path} cannot be read: {short_repr(str(error))}") from None
     needed = ("parameters", "architecture", "held_out", "lead_over_best_baseline", "passages")
     lost = [name for name in needed if name not in record] if isinstance(record, dict) else list(needed)
     if lost:

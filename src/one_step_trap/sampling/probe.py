@@ -11,14 +11,17 @@ between the two.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from one_step_trap.core.validate import in_a_line
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.decoder import PlainDecoder, apart, device_of, inference, over_tokens, tolerance
-from one_step_trap.sampling.models import LanguageModel, in_a_line
+
+if TYPE_CHECKING:
+    from one_step_trap.sampling.models import LanguageModel
 
 TOKENS = 8
 """Tokens of a trial: half of them to start from, half to step through."""

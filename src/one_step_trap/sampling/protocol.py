@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.validate import FloatArray, check_count
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import drift
 from one_step_trap.sampling.generate import Cost, Traces, generate
@@ -21,7 +22,6 @@ from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
 from one_step_trap.study import Study
-from one_step_trap.validate import FloatArray, check_count
 
 PROMPT, STEPS, PROMPTS, SEEDS = 128, 1_024, 64, (0, 1, 2)
 SAMPLED = (

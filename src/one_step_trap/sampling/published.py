@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from one_step_trap.discounting.checks import check_list, check_table
+from one_step_trap.core.validate import check_finite, check_list, check_table, short_repr
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import measures
 from one_step_trap.sampling.drift import check_rows, kind, window_names
 from one_step_trap.sampling.measures import TraceLike, check_trace
-from one_step_trap.validate import check_finite, shown
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def compare_orderings(
     """
     for name, values in (("ours", ours), ("published", published)):
         if not isinstance(values, Mapping) or not values:
-            raise BookError(f"{name} must map names of rules to numbers, got {shown(values)}")
+            raise BookError(f"{name} must map names of rules to numbers, got {short_repr(values)}")
         check_finite(list(values.values()), name)
     mine = {kind(rule): value for rule, value in ours.items()}
     if len(mine) != len(ours):

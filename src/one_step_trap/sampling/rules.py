@@ -23,8 +23,13 @@ from transformers import (
     TopKLogitsWarper,
 )
 
+from one_step_trap.core.validate import (
+    check_count,
+    check_probability,
+    check_real,
+    short_repr,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, check_probability, check_real, shown
 
 NEVER = -math.inf  # the logit of a token that a rule excludes
 MIROSTAT_TOP, MIROSTAT_RATE = 100, 1.0  # m and η of Basu et al. 2021, algorithm 1
@@ -93,7 +98,7 @@ def parse(text: str | Rule) -> Rule:
     if isinstance(text, Rule):
         return text
     if not isinstance(text, str) or not text.strip():
-        raise BookError(f"a decoding rule is a text such as top-p=0.95, got {shown(text)}")
+        raise BookError(f"a decoding rule is a text such as top-p=0.95, got {short_repr(text)}")
     parts = tuple(_part(entry.strip()) for entry in JOINS.split(text))
     names = [name for name, _ in parts]
     if len(set(names)) < len(names) or ("pure" in names and len(names) > 1):
@@ -133,7 +138,7 @@ def _number(text: str) -> float:
 def parse_all(texts: Iterable[str | Rule]) -> list[Rule]:
     """Return the rules of several texts (or rules); none at all, or one twice, is an error."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise BookError(f"rules must be a list of texts, got {shown(texts)}")
+        raise BookError(f"rules must be a list of texts, got {short_repr(texts)}")
     found = [parse(text) for text in texts]
     if not found or len(set(found)) < len(found):
         raise BookError("give at least one decoding rule, and each only once")
@@ -188,7 +193,7 @@ def typical(logits: torch.Tensor, mass: float) -> torch.Tensor:
     return keep_in_order(logits, (-log_p - entropy).abs(), mass)
 
 
-class Chooser:
+class Sampler:
     """Applies one rule to the rows it is responsible for, and carries what the rule remembers of each (Mirostat's μ)."""
 
     def __init__(self, rule: Rule, rows: int, device: torch.device | None = None) -> None:

@@ -27,19 +27,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval, proportion_interval
-from one_step_trap.study import Study
-from one_step_trap.threads import one_thread
-from one_step_trap.validate import (
+from one_step_trap.core.stats import (
+    Interval,
+    bootstrap_interval,
+    proportion_interval,
+)
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
     check_positive,
     check_probability,
     check_rng,
-    shown,
+    short_repr,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.study import Study
 
 Arm = Literal["forward", "forward-tied", "reversed", "multi-token", "teacherless", "structured", "arm-wise"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -86,7 +90,7 @@ study; in them no forward run guessed the first token better than 1/d in any set
 def _arm(arm: Any) -> Arm:
     """Return a known arm."""
     if arm not in ARMS:
-        raise BookError(f"arm must be one of {', '.join(ARMS)}, got {shown(arm)}")
+        raise BookError(f"arm must be one of {', '.join(ARMS)}, got {short_repr(arm)}")
     found: Arm = arm
     return found
 
@@ -204,7 +208,7 @@ def draw(
     ``arm_wise``: the edges of an arm stand together, in order; by default all edges are shuffled.
     """
     if not isinstance(family, StarGraph):
-        raise BookError(f"family must be a StarGraph, got {shown(family)}")
+        raise BookError(f"family must be a StarGraph, got {short_repr(family)}")
     n = check_count(n, "n")
     check_rng(rng)
     d, T, copies = family.degree, family.answer, family.degree if structured else 1
@@ -239,7 +243,7 @@ def solve(start: int, goal: int, edges: ArrayLike) -> list[int]:
     except ValueError:
         pairs = np.empty(0)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise BookError(f"edges must be whole numbers of shape (edges, 2), got {shown(edges)}")
+        raise BookError(f"edges must be whole numbers of shape (edges, 2), got {short_repr(edges)}")
     start = check_count(start, "start", minimum=0)
     parent = {int(v): int(u) for u, v in pairs}
     path = [check_count(goal, "goal", minimum=0)]
@@ -269,7 +273,7 @@ def clever_hans(family: StarGraph) -> Cheat:
     Source: the cheat is Bachmann & Nagarajan's; the arithmetic is elementary.
     """
     if not isinstance(family, StarGraph):
-        raise BookError(f"family must be a StarGraph, got {shown(family)}")
+        raise BookError(f"family must be a StarGraph, got {short_repr(family)}")
     forced = np.ones(family.answer)
     forced[0] = 1 / family.degree
     return Cheat(
@@ -308,7 +312,7 @@ class Training:
 
     def __post_init__(self) -> None:
         if not isinstance(self.family, StarGraph):
-            raise BookError(f"family must be a StarGraph, got {shown(self.family)}")
+            raise BookError(f"family must be a StarGraph, got {short_repr(self.family)}")
         for name in ("layers", "width", "heads", "batch", "warmup", "steps", "every", "held_out"):
             object.__setattr__(self, name, check_count(getattr(self, name), name))
         for name in ("learning_rate", "clip"):
@@ -474,7 +478,7 @@ def train(training: Training, arm: Arm, seed: int, *, steps: int | None = None) 
     batches are the same for all arms that draw them alike.
     """
     if not isinstance(training, Training):
-        raise BookError(f"training must be a Training, got {shown(training)}")
+        raise BookError(f"training must be a Training, got {short_repr(training)}")
     arm, seed = _arm(arm), check_count(seed, "seed", minimum=0)
     steps = training.steps if steps is None else check_count(steps, "steps")
     family = training.family
@@ -578,7 +582,7 @@ STUDY = Study(
 def _check_runs(runs: Any, columns: Sequence[str] = tuple(COLUMNS)) -> pd.DataFrame:
     """Return the table if it has the columns of the study and at least one row."""
     if not isinstance(runs, pd.DataFrame):
-        raise BookError(f"runs must be a pandas.DataFrame, the table of the study, got {shown(runs)}")
+        raise BookError(f"runs must be a pandas.DataFrame, the table of the study, got {short_repr(runs)}")
     missing = sorted(set(columns) - set(map(str, runs.columns)))
     if missing:
         raise BookError(f"the table of runs lacks the columns {', '.join(missing)}")
@@ -681,7 +685,7 @@ def curves(
     """
     _check_runs(runs)
     if column not in ("forced", "generated", "connected", "loss"):
-        raise BookError(f"column must be forced, generated, connected or loss, got {shown(column)}")
+        raise BookError(f"column must be forced, generated, connected or loss, got {short_repr(column)}")
     position, degree = check_count(position, "position", minimum=0), check_count(degree, "degree")
     chosen = runs[(runs["position"] == position) & (runs["degree"] == degree)]
     if chosen.empty:

@@ -24,10 +24,17 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from one_step_trap.core.stats import Interval, proportion_interval, readable
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    check_rng,
+    short_repr,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.drift import check_rows, cube, over_prompts
-from one_step_trap.stats import Interval, proportion_interval, readable
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng, shown
+from one_step_trap.sampling.drift import check_rows, cluster_bootstrap, cube
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def kaplan_meier(times: ArrayLike, looped: ArrayLike, at: ArrayLike) -> FloatArr
 def _events(looped: ArrayLike) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     events = np.asarray(looped)
     if events.dtype != bool:
-        raise BookError(f"looped must hold True and False, got {shown(looped)}")
+        raise BookError(f"looped must hold True and False, got {short_repr(looped)}")
     return events
 
 
@@ -136,7 +143,7 @@ def survival(
         steps=steps,
         n=len(x),
         median=_median(times, event, draws, steps),
-        mean=over_prompts(times, rng, resamples=resamples),
+        mean=cluster_bootstrap(times, rng, resamples=resamples),
     )
 
 
@@ -204,7 +211,7 @@ def survival_table(
     records = []
     for rule, curve in curves.items():
         if not isinstance(curve, Survival):
-            raise BookError(f"curves must map names of rules to Survival, got {shown(curve)}")
+            raise BookError(f"curves must map names of rules to Survival, got {short_repr(curve)}")
         record = {"rule": rule, "median": _bare(curve.median), "mean": _bare(curve.mean)}
         for tokens in by:
             if check_count(tokens, "by") <= curve.steps:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from one_step_trap.discounting.essays import TEXTS_PACKAGE, TEXTS_VERSION, clean
+from one_step_trap.core.language import TEXTS_PACKAGE, TEXTS_VERSION, clean
+from one_step_trap.core.packaged import check_digest, package_folder, remedy
 from one_step_trap.errors import BookError
-from one_step_trap.packaged import check_digest, package_folder, remedy
 
 COLLECTIONS = {
     "student essays": ("problemA", "problemB"),

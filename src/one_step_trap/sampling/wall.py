@@ -41,6 +41,15 @@ import torch
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from one_step_trap.core.stats import Interval, percentile_interval
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_positive,
+    check_rng,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import bpe, texts
 from one_step_trap.sampling.bpe import IntArray
@@ -55,10 +64,7 @@ from one_step_trap.sampling.pretraining import (
     update_once,
     window_losses,
 )
-from one_step_trap.stats import Interval, percentile_interval
 from one_step_trap.study import Study
-from one_step_trap.threads import one_thread
-from one_step_trap.validate import FloatArray, check_count, check_positive, check_rng, shown
 
 CLEAR = 0.01
 """Bits per byte that a step must gain for certain to count as helping."""
@@ -526,7 +532,7 @@ def gain(
     tests = _tests(table)
     for cell in (before, after):
         if cell not in tests:
-            raise BookError(f"the table has no cell of {shown(cell)} (parameters, tokens)")
+            raise BookError(f"the table has no cell of {short_repr(cell)} (parameters, tokens)")
     found = _gain(tests[before], tests[after], check_rng(rng))
     if not found.n:
         raise BookError(f"the cells {before} and {after} have no seed in common")
@@ -606,7 +612,7 @@ class Law:
 def fit(losses: pd.DataFrame, name: str = "Hoffmann") -> Law:
     """Fit a law to the cells of `surface` by least squares; the best of 32 starts around the first guess."""
     if name not in LAWS:
-        raise BookError(f"name must be one of {', '.join(LAWS)}, got {shown(name)}")
+        raise BookError(f"name must be one of {', '.join(LAWS)}, got {short_repr(name)}")
     function, names, guess = LAWS[name]
     if len(losses) <= len(names):
         raise BookError(f"{len(losses)} cells are too few for a law of {len(names)} constants")

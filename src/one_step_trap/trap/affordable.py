@@ -38,12 +38,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from one_step_trap.discounting.planning import MDP, TIE, random_mdp
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, first_lowest, percentile_interval
-from one_step_trap.trap import mdps
-from one_step_trap.trap.bounds import lobel_parr_bound, simulation_bound
-from one_step_trap.validate import (
+from one_step_trap.core.stats import (
+    Interval,
+    first_lowest,
+    percentile_interval,
+)
+from one_step_trap.core.tabular import MDP, TIE, random_mdp
+from one_step_trap.core.validate import (
     FloatArray,
     check_count,
     check_gamma,
@@ -51,6 +52,9 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.trap import mdps
+from one_step_trap.trap.bounds import lobel_parr_bound, simulation_bound
 
 Limit = Literal["simulation", "lobel-parr"]
 LIMITS: tuple[Limit, ...] = get_args(Limit)

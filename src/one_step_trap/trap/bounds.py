@@ -17,9 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.errors import BookError
-from one_step_trap.trap import mdps
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     FloatArray,
     check_count,
     check_finite,
@@ -29,6 +27,8 @@ from one_step_trap.validate import (
     check_real,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.trap import mdps
 
 # --- values: the simulation lemma and the tight bound --------------------------------------------------------
 

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.validate import FloatArray, check_count, check_rng
 from one_step_trap.errors import BookError
 from one_step_trap.trap import bounds_instances as draws
 from one_step_trap.trap.bounds_instances import Batch, Strings
-from one_step_trap.validate import FloatArray, check_count, check_rng
 
 TOLERANCE = 1e-9  # relative
 INSTANCES = 12_000

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from one_step_trap.core import tabular
+from one_step_trap.core.validate import FloatArray, check_count, check_rng
 from one_step_trap.trap import mdps
 from one_step_trap.trap.bounds import (
     branched_bound,
@@ -28,7 +30,6 @@ from one_step_trap.trap.bounds import (
     mbpo_bound,
     simulation_bound,
 )
-from one_step_trap.validate import FloatArray, check_count, check_rng
 
 Strings = NDArray[np.str_]
 
@@ -235,10 +236,10 @@ def _imitation_worlds(rng: np.random.Generator, n: int, horizon: int, kind: str)
     S, A = 5, 3
     rate = 1000 ** -rng.random((n, 1))  # how often this learner errs, log-uniform in [.001, 1]
     mistake = rate * rng.random((n, S))
-    other = mdps.random_rows(rng, (n, S, A - 1))
+    other = tabular.random_rows(rng, (n, S, A - 1))
     if kind == "random":
         P, C = mdps.random_transitions(rng, (n, S, A, S)), rng.random((n, S, A))
-        start = mdps.random_rows(rng, (n, S))
+        start = tabular.random_rows(rng, (n, S))
     else:
         P, C, start = _trap(n, S, A)
         mistake[:, -1] = 0
@@ -324,8 +325,8 @@ class Shifted(NamedTuple):
 def _shifted(rng: np.random.Generator, n: int, gamma: float, kind: str) -> Shifted:
     S, A = 5, 3
     P, R = mdps.random_transitions(rng, (n, S, A, S)), rng.uniform(-1, 1, (n, S, A))
-    policy_D, start = mdps.random_rows(rng, (n, S, A)), mdps.random_rows(rng, (n, S))
-    other = mdps.random_rows(rng, (n, S, A))
+    policy_D, start = tabular.random_rows(rng, (n, S, A)), tabular.random_rows(rng, (n, S))
+    other = tabular.random_rows(rng, (n, S, A))
     w, v = (1000 ** -rng.random((n, 1, 1)) for _ in range(2))
     model = mdps.mixed_model(rng, P)
     if kind == "adversarial":  # all states pay 1 but the last, which holds and pays -1

@@ -25,11 +25,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse, special
+from scipy import sparse
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import ROUNDING
-from one_step_trap.validate import (
+from one_step_trap.core.stats import ROUNDING
+from one_step_trap.core.tabular import check_chain, kl_divergence, normalised, total_variation, wasserstein
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -37,13 +37,13 @@ from one_step_trap.validate import (
     check_real,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
 
 Metric = Literal["tv", "kl", "w1"]
 Method = Literal["auto", "squaring", "loop"]
 
 LONGEST = 10_000
 COMPOUNDS = 10.0  # times the one-step error: from here on an error counts as compounded
-TINY = 1e-307  # stands for a possible event whose probability was rounded to 0 (1/TINY is still a float)
 MAX_ENTRIES = 25_000_000  # of one set of distributions (starts x states): 200 MB
 
 
@@ -60,31 +60,6 @@ def log_steps(longest: int = LONGEST, per_decade: int = 12) -> IntArray:
 
 
 # --- distances --------------------------------------------------------------------------------------------
-
-
-def total_variation(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Return ``TV(p, q) = ½ Σᵢ |pᵢ - qᵢ|`` of distributions along the last axis: half of L1, in [0, 1]."""
-    return np.asarray(np.abs(p - q).sum(axis=-1) / 2)
-
-
-def kl_divergence(p: FloatArray, q: FloatArray, *, covered: bool = False) -> FloatArray:
-    """Return ``KL(p‖q) = Σᵢ pᵢ ln(pᵢ/qᵢ)`` in nats along the last axis; infinite where ``qᵢ = 0 < pᵢ``.
-
-    ``covered`` says that every q is known to be positive wherever p is, so that a 0 in it can only be a
-    number that was rounded away. It is then replaced by 1e-307, and a divergence of more than about 700 nats
-    becomes a lower bound.
-    """
-    # kl_div adds q - p to each term: the sum is the same, and no term is negative.
-    return np.asarray(special.kl_div(p, np.maximum(q, TINY) if covered else q).sum(axis=-1))
-
-
-def wasserstein(p: FloatArray, q: FloatArray, positions: FloatArray) -> FloatArray:
-    """Return ``W₁(p, q) = Σᵢ |Fₚ(xᵢ) - F_q(xᵢ)| (xᵢ₊₁ - xᵢ)`` along the last axis, in the units of ``positions``.
-
-    ``positions`` x (S,), increasing: where the states lie on a line.
-    """
-    gap = np.cumsum(p - q, axis=-1)[..., :-1]  # (..., S - 1): difference of the distribution functions
-    return np.asarray((np.abs(gap) * np.diff(positions)).sum(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -238,11 +213,6 @@ def _by_loop(P: Any, mu: FloatArray, steps: IntArray) -> Iterator[FloatArray]:
         yield normalised(p.T)
 
 
-def normalised(p: FloatArray) -> FloatArray:
-    """Return distributions along the last axis divided by their sum, which rounding has moved away from 1."""
-    return np.asarray(p / p.sum(axis=-1, keepdims=True))
-
-
 def _loop_is_cheaper(P: Any, starts: int, steps: IntArray) -> bool:
     """Compare estimates in nanoseconds: about 1 ns a multiplication, 2 µs a dense and 8 µs a sparse product."""
     if sparse.issparse(P):
@@ -278,28 +248,6 @@ def _pair(P: Any, P_hat: Any) -> tuple[Any, Any]:
     if sparse.issparse(true) != sparse.issparse(model):
         true, model = sparse.csr_array(true), sparse.csr_array(model)
     return true, model
-
-
-def check_chain(P: Any, name: str = "P") -> Any:
-    """Return transition matrices (..., S, S), or one of ``scipy.sparse``, with rows that sum to 1 as floats can."""
-    if not sparse.issparse(P):
-        dense = check_transition_matrix(P, name)
-        if dense.shape[-2] != dense.shape[-1]:
-            raise BookError(f"{name} must be a matrix of shape (states, states), got shape {dense.shape}")
-        if dense.shape[-1] == 0:
-            raise BookError(f"{name} must have at least one state")
-        return normalised(dense)
-    matrix = sparse.csr_array(P, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] == 0:
-        raise BookError(f"{name} must be a matrix of shape (states, states), got shape {matrix.shape}")
-    check_finite(matrix.data, name)
-    sums = matrix.sum(axis=1)
-    worst = int(np.abs(sums - 1).argmax())
-    if (matrix.data < 0).any():
-        raise BookError(f"{name} has a negative probability ({matrix.data.min():g})")
-    if abs(sums[worst] - 1) > 1e-8:
-        raise BookError(f"every row of {name} must sum to 1; row {worst} sums to {sums[worst]:g}")
-    return sparse.csr_array(sparse.diags_array(1 / sums) @ matrix)
 
 
 def _check_start(start: ArrayLike | None, S: int) -> FloatArray:
@@ -346,22 +294,6 @@ def _covered(P: Any, P_hat: Any) -> bool:
 # --- how fast an error can grow ---------------------------------------------------------------------------
 
 
-def dobrushin(P: ArrayLike) -> FloatArray:
-    """Return Dobrushin's coefficient ``κ(P) = ½ max_{i,j} Σₖ |P[i,k] - P[j,k]|``, in [0, 1], shape (...).
-
-    It is the most that one step keeps of a difference: ``TV(pP, qP) ≤ κ TV(p, q)``, and some p, q attain it. A chain
-    with κ < 1 forgets its start within about 1/(1-κ) steps. ``P`` (..., S, S), dense.
-    """
-    matrix = check_chain(P, "P")
-    if sparse.issparse(matrix):
-        raise BookError("Dobrushin's coefficient compares all pairs of rows: give a dense matrix")
-    rows = np.moveaxis(matrix, -2, 0)  # (S, ..., S)
-    worst = np.zeros(matrix.shape[:-2])
-    for row in rows:
-        worst = np.maximum(worst, np.abs(rows - row).sum(axis=-1).max(axis=0) / 2)
-    return worst
-
-
 def geometric_bound(eps: float, K: float, steps: ArrayLike) -> FloatArray:
     """Return ``ε (1 + K + ... + Kⁿ⁻¹) = ε (Kⁿ - 1)/(K - 1)``, which is ``ε n`` at K = 1, at every n of ``steps``.
 
@@ -383,20 +315,6 @@ def geometric_bound(eps: float, K: float, steps: ArrayLike) -> FloatArray:
         return np.full(len(n), eps)
     with np.errstate(over="ignore"):
         return np.asarray(eps * np.expm1(n * math.log(K)) / (K - 1))
-
-
-def stationary(P: ArrayLike) -> FloatArray:
-    """Return the stationary distribution π = πP, (..., S), of chains that have exactly one."""
-    matrix = check_chain(P, "P")
-    dense = matrix.toarray() if sparse.issparse(matrix) else matrix
-    S = dense.shape[-1]
-    # One equation of π (P - I) = 0 follows from the others; Σ π = 1 takes its place.
-    A = np.swapaxes(dense, -1, -2) - np.eye(S)
-    A[..., -1, :] = 1
-    if (np.linalg.matrix_rank(A) < S).any():
-        raise BookError("the chain has more than one stationary distribution: some states never meet")
-    pi = np.linalg.solve(A, np.eye(S)[-1][:, None])[..., 0]
-    return normalised(np.maximum(pi, 0))
 
 
 class Growth(NamedTuple):

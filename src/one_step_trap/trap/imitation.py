@@ -37,12 +37,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval, percentile_interval
-from one_step_trap.study import Study
-from one_step_trap.threads import one_thread
-from one_step_trap.trap.bounds import imitation_bound
-from one_step_trap.validate import (
+from one_step_trap.core.stats import (
+    Interval,
+    bootstrap_interval,
+    percentile_interval,
+)
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -52,6 +53,9 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.study import Study
+from one_step_trap.trap.bounds import imitation_bound
 
 # --- exactly ----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap import folders
+from one_step_trap.core.stats import Interval, readable
+from one_step_trap.core.validate import FloatArray, check_count
 from one_step_trap.errors import BookError
-from one_step_trap.figures import to_svg
-from one_step_trap.stats import Interval, readable
+from one_step_trap.pages.figures import to_svg
+from one_step_trap.report import output_folder, standalone
 from one_step_trap.trap.networks import Network, train
 from one_step_trap.trap.real import TRAINING
 from one_step_trap.trap.rollout import (
@@ -43,7 +43,6 @@ from one_step_trap.trap.rollout import (
 )
 from one_step_trap.trap.twins import NUDGE, Twins, twins
 from one_step_trap.trap.worlds import OPEN_END, Spaces, Trajectories, check_env, collect, make_policy
-from one_step_trap.validate import FloatArray, check_count
 
 MIN_TRANSITIONS = 100
 DEFAULT_DEPTH = 200
@@ -454,52 +453,6 @@ def render(report: TrapReport) -> dict[str, str]:
     return {
         names["report"]: json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n",
         names["curves"]: report.curves().to_csv(index=False, lineterminator="\n"),
-        names["error"]: _standalone(to_svg(plot_run(report), alt)),
-        names["steps"]: _standalone(to_svg(plot_run_steps(report), alt_steps)),
+        names["error"]: standalone(to_svg(plot_run(report), alt)),
+        names["steps"]: standalone(to_svg(plot_run_steps(report), alt_steps)),
     }
-
-
-def _standalone(svg: str) -> str:
-    """Return an SVG that stands alone: dark on white, as there is no page whose colours it could take."""
-    return svg.replace("<svg ", '<svg style="background:#fff;color:#000" ', 1) + "\n"
-
-
-@contextlib.contextmanager
-def output_folder(folder: Path, names: Sequence[str]) -> Iterator[Callable[[Mapping[str, str]], list[Path]]]:
-    """Make sure that files of these names can be written into ``folder``, then give the function that writes them.
-
-    A folder that cannot be written, another run that is about to write the first of the files, or a file that is there
-    already, is an error at once. The files appear together, or none does; a folder that was made for them goes again if they
-    were not written.
-    """
-    folder = Path(folder)
-    with folders.held(folder, names[0]):
-        for name in names:
-            if (folder / name).exists():
-                raise BookError(f"{folder / name} is there already: name another folder, or remove it")
-        yield lambda texts: _write_together(folder, texts)
-
-
-def _write_together(folder: Path, texts: Mapping[str, str]) -> list[Path]:
-    """Write all files, or leave none: first under other names, then renamed."""
-    new = {folder / name: folder / f".{name}.new" for name in texts}
-    placed: list[Path] = []
-    try:
-        for (_, hidden), text in zip(new.items(), texts.values(), strict=True):
-            hidden.write_text(text, encoding="utf-8")
-        for path, hidden in new.items():
-            try:
-                path.touch(exist_ok=False)  # takes the name, or finds it taken, in one
-            except FileExistsError:
-                raise BookError(
-                    f"{path} has appeared meanwhile: the files of this run were not written"
-                ) from None
-            placed.append(path)
-            os.replace(hidden, path)
-    except BaseException as error:
-        for path in (*new.values(), *placed):
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise BookError(f"cannot write into {folder}: {error.strerror or error}") from None
-        raise
-    return placed

@@ -21,13 +21,18 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_positive,
+    check_rng,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.study import Study
 from one_step_trap.trap.networks import Network, Training, train, train_on_own_rollouts
 from one_step_trap.trap.rollout import RolloutError, Steps, first_at_least, median_of_steps, rollout_error
 from one_step_trap.trap.worlds import Trajectories, collect
-from one_step_trap.validate import FloatArray, check_count, check_positive, check_rng
 
 UNROLL_STEPS = (1, 2, 5, 10, 20, 50)
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400)

@@ -30,9 +30,15 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve_discrete_lyapunov
 
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_real,
+    check_rng,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.trap.misspecified import Comparison, whole_numbers
-from one_step_trap.validate import FloatArray, check_count, check_finite, check_real, check_rng
 
 SIZES = (100, 300, 1_000, 3_000, 10_000, 30_000)
 MAX_NUMBERS = 50_000_000  # states drawn at once: 400 MB

@@ -34,18 +34,19 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.planning import MDP, random_mdp
-from one_step_trap.environments import make
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, first_lowest, percentile_intervals
-from one_step_trap.validate import (
-    BoolArray,
+from one_step_trap.core.stats import (
+    Interval,
+    first_lowest,
+    percentile_intervals,
+)
+from one_step_trap.core.tabular import MDP, TIE, Table, random_mdp, toy_text
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -54,11 +55,11 @@ from one_step_trap.validate import (
     check_probability,
     check_rng,
 )
+from one_step_trap.errors import BookError
 
 HOLDS = "holds"
 HOLDS_AT_ENDS = "holds between the extremes only"
 DOES_NOT_HOLD = "does not hold"
-TIE = 1e-9  # two actions whose values differ by less are equally good, and the first one is taken
 
 
 # --- the formula ------------------------------------------------------------------------------------------
@@ -95,49 +96,6 @@ def hard_horizon(eps_tv: float, *, mixture: bool = False) -> int:
 
 
 # --- tables -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Table:
-    """A finite world: ``mdp`` (P (S, A, S), R (S, A)) and ``going`` (S,), the states from which episodes go on."""
-
-    name: str
-    mdp: MDP
-    going: BoolArray
-
-    def __post_init__(self) -> None:
-        going = np.asarray(self.going)
-        if not isinstance(self.mdp, MDP) or going.shape != self.mdp.R.shape[:1] or going.dtype != bool:
-            raise BookError("a Table has an MDP, and going: True or False for each of its states")
-        if not going.any():
-            raise BookError("every state of the table ends the episode: there is nothing to plan")
-
-
-def toy_text(env_id: str = "FrozenLake-v1", **options: Any) -> Table:
-    """Return a Gymnasium environment with a table of transitions (``env.unwrapped.P``) as an MDP.
-
-    P[s][a] lists (probability, next state, reward, whether the episode ends). A state that ends episodes absorbs, and
-    pays nothing from there on. ``options`` go to gymnasium.make (``is_slippery=False``, ``map_name="8x8"``).
-    """
-    env = make(env_id, options)
-    table = getattr(env.unwrapped, "P", None)
-    env.close()
-    if not isinstance(table, dict):
-        raise BookError(
-            f"{env_id} has no table of transitions; FrozenLake-v1, CliffWalking-v1 and Taxi-v4 have one"
-        )
-    S, A = len(table), len(table[0])
-    P, R, going = np.zeros((S, A, S)), np.zeros((S, A)), np.ones(S, dtype=bool)
-    for s, actions in table.items():
-        for a, outcomes in actions.items():
-            for probability, after, reward, ends in outcomes:
-                P[s, a, after] += probability
-                R[s, a] += probability * reward
-                going[after] &= not ends
-    P[~going], R[~going] = 0.0, 0.0
-    ended = np.flatnonzero(~going)
-    P[ended, :, ended] = 1.0
-    return Table(env_id, MDP(P, R), going)
 
 
 def random_table(rng: np.random.Generator) -> Table:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from one_step_trap.discounting.planning import TIE
-from one_step_trap.validate import FloatArray, IntArray
+from one_step_trap.core.tabular import TIE, random_rows
+from one_step_trap.core.validate import FloatArray, IntArray
 
 Chain = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 ROUNDS = 3  # how often the adversary looks at the values it has made and moves the probability anew
@@ -47,13 +47,6 @@ def w1(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 # --- worlds and their models ----------------------------------------------------------------------------------------
-
-
-def random_rows(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    """Return distributions over the last axis: powers of exponentials, normalised, from even to nearly pure."""
-    power = rng.choice([1.0, 4.0], size=(shape[0],) + (1,) * (len(shape) - 1))
-    weights = rng.standard_exponential(shape) ** power + 1e-300  # the sum of a row is never 0
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def random_transitions(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:

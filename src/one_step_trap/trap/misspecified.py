@@ -39,10 +39,13 @@ import numpy as np
 import pandas as pd
 from scipy.sparse.csgraph import connected_components
 
-from one_step_trap.compiling import njit
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval, percentile_interval
-from one_step_trap.validate import (
+from one_step_trap.core.compiling import njit
+from one_step_trap.core.stats import (
+    Interval,
+    bootstrap_interval,
+    percentile_interval,
+)
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -51,6 +54,7 @@ from one_step_trap.validate import (
     check_rng,
     check_transition_matrix,
 )
+from one_step_trap.errors import BookError
 
 Observe = Sequence[Hashable] | Callable[[int], Hashable] | None
 

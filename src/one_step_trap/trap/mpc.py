@@ -33,16 +33,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.environments import Environment
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.study import Study
-from one_step_trap.trap.lookahead import Summary, check_horizons, summarise
-from one_step_trap.trap.networks import Model, Network, Training, predict, train
-from one_step_trap.trap.rollout import first_at_least, open_loop, rollout_error
-from one_step_trap.trap.simulators import World, known_world, perturbed
-from one_step_trap.trap.worlds import Spaces, Trajectories, check_env, collect
-from one_step_trap.validate import (
+from one_step_trap.core.environments import Environment
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     check_count,
@@ -52,6 +45,13 @@ from one_step_trap.validate import (
     check_real,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.study import Study
+from one_step_trap.trap.lookahead import Summary, check_horizons, summarise
+from one_step_trap.trap.networks import Model, Network, Training, predict, train
+from one_step_trap.trap.rollout import first_at_least, open_loop, rollout_error
+from one_step_trap.trap.simulators import World, known_world, perturbed
+from one_step_trap.trap.worlds import Spaces, Trajectories, check_env, collect
 
 HORIZONS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 BLOCK = 32

@@ -31,18 +31,18 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from one_step_trap.errors import BookError
-from one_step_trap.threads import one_thread
-from one_step_trap.trap.worlds import Trajectories, check_trajectories
-from one_step_trap.validate import (
+from one_step_trap.core.threads import one_thread
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
     check_positive,
     check_probability,
     check_rng,
-    first_line,
+    in_a_line,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.trap.worlds import Trajectories, check_trajectories
 
 Model = Callable[[FloatArray, FloatArray], ArrayLike]
 """A one-step world model, (observation (B, D), action (B, A)) -> next observation (B, D): a network of this module, a formula,
@@ -64,7 +64,7 @@ def predict(model: Model, observations: FloatArray, actions: FloatArray) -> Floa
     try:
         result = np.asarray(answer)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BookError(f"the model must return an array of numbers: {first_line(error)}") from None
+        raise BookError(f"the model must return an array of numbers: {in_a_line(error)}") from None
     if result.dtype.kind not in "fiub":
         raise BookError(f"the model must return an array of real numbers, got {result.dtype} values")
     if result.shape != observations.shape:

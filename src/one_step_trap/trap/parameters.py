@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from one_step_trap.core.validate import check_positive
 from one_step_trap.errors import BookError
-from one_step_trap.parameters import ChapterParameters, count
+from one_step_trap.ledger.parameters import ChapterParameters, count
 from one_step_trap.trap.worlds import check_env
-from one_step_trap.validate import check_positive
 
 LARGEST_EPS = 0.1
 

@@ -20,11 +20,18 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.tabular import total_variation
+from one_step_trap.core.validate import (
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    check_rng,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.trap.chains import LONGEST, check_steps, distributions, total_variation
+from one_step_trap.trap.chains import LONGEST, check_steps, distributions
 from one_step_trap.trap.regimes import Regime, drift, leak
-from one_step_trap.validate import FloatArray, IntArray, check_count, check_finite, check_rng
 
 FLOAT_PRECISION = 1e-11
 LOST = 0.1

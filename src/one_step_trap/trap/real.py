@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from one_step_trap.core.validate import FloatArray, check_count
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 from one_step_trap.trap.networks import Model, Training, train
@@ -36,7 +37,6 @@ from one_step_trap.trap.rollout import (
 )
 from one_step_trap.trap.twins import NUDGE, Twins, twins
 from one_step_trap.trap.worlds import Trajectories, collect
-from one_step_trap.validate import FloatArray, check_count
 
 POLICIES = {
     "CartPole-v1": ("random", "scripted"),

@@ -22,25 +22,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse, special, stats
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
-from one_step_trap.trap.chains import (
-    LONGEST,
-    ErrorCurve,
-    Growth,
-    Metric,
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.tabular import (
     check_chain,
-    check_steps,
     dobrushin,
-    geometric_bound,
-    growth,
-    log_steps,
-    n_step_error,
     normalised,
-    steps_until,
     total_variation,
 )
-from one_step_trap.validate import (
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -48,6 +37,19 @@ from one_step_trap.validate import (
     check_probability,
     check_real,
     check_rng,
+)
+from one_step_trap.errors import BookError
+from one_step_trap.trap.chains import (
+    LONGEST,
+    ErrorCurve,
+    Growth,
+    Metric,
+    check_steps,
+    geometric_bound,
+    growth,
+    log_steps,
+    n_step_error,
+    steps_until,
 )
 
 ClosedForm = Callable[[ArrayLike], FloatArray]

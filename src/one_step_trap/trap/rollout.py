@@ -21,11 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import ROUNDING
-from one_step_trap.trap.networks import Model, Network, predict
-from one_step_trap.trap.worlds import Trajectories, collect
-from one_step_trap.validate import (
+from one_step_trap.core.stats import ROUNDING
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -34,6 +31,9 @@ from one_step_trap.validate import (
     check_probability,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.trap.networks import Model, Network, predict
+from one_step_trap.trap.worlds import Trajectories, collect
 
 Sampler = Callable[[FloatArray, FloatArray, np.random.Generator], ArrayLike]
 """A world model that draws its next observation: (observation, action, rng) -> next observation (B, D)."""

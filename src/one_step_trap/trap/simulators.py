@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from one_step_trap.core.validate import BoolArray, FloatArray, check_positive
 from one_step_trap.errors import BookError
 from one_step_trap.trap.worlds import check_env
-from one_step_trap.validate import BoolArray, FloatArray, check_positive
 
 
 @dataclass(frozen=True)

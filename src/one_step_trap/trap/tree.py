@@ -33,10 +33,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import bootstrap_interval, proportion_interval
-from one_step_trap.trap.chains import check_steps
-from one_step_trap.validate import (
+from one_step_trap.core.stats import bootstrap_interval, proportion_interval
+from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
     check_count,
@@ -45,6 +43,8 @@ from one_step_trap.validate import (
     check_probability,
     check_rng,
 )
+from one_step_trap.errors import BookError
+from one_step_trap.trap.chains import check_steps
 
 Way = Literal["enumeration", "merged states", "Monte Carlo"]
 

@@ -23,9 +23,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from one_step_trap.environments import Environment
+from one_step_trap.core.environments import Environment
+from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.validate import (
+    FloatArray,
+    check_count,
+    check_finite,
+    check_positive,
+    check_real,
+    check_rng,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, bootstrap_interval
 from one_step_trap.trap.networks import Model, predict
 from one_step_trap.trap.rollout import (
     MIN_TRAJECTORIES,
@@ -39,14 +47,6 @@ from one_step_trap.trap.rollout import (
     typical_curve,
 )
 from one_step_trap.trap.worlds import OPEN_END, Policy, Spaces, act, check_env, make_policy
-from one_step_trap.validate import (
-    FloatArray,
-    check_count,
-    check_finite,
-    check_positive,
-    check_real,
-    check_rng,
-)
 
 NUDGE = 1e-4
 """Epsilon (sd) for rates of divergence: far above the rounding of float32 observations, far below saturation."""

@@ -18,9 +18,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from one_step_trap.environments import Environment
-from one_step_trap.errors import BookError
-from one_step_trap.validate import (
+from one_step_trap.core.environments import Environment
+from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
     IntArray,
@@ -28,8 +27,9 @@ from one_step_trap.validate import (
     check_probability,
     check_real,
     check_rng,
-    first_line,
+    in_a_line,
 )
+from one_step_trap.errors import BookError
 
 MAX_ENVS = 16  # environments stepped side by side: enough to hide the cost of calling a policy
 OPEN_END = 1_000  # steps after which an episode is cut where the environment itself has no time limit
@@ -263,7 +263,7 @@ def act(policy: Policy, spaces: Spaces, observations: FloatArray, rng: np.random
     try:
         result = np.asarray(answer)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that need gradients
-        raise BookError(f"the policy must return numbers of shape {shape}: {first_line(error)}") from None
+        raise BookError(f"the policy must return numbers of shape {shape}: {in_a_line(error)}") from None
     if result.shape != shape or not np.issubdtype(result.dtype, np.number):
         raise BookError(
             f"the policy must return numbers of shape {shape}, got shape {result.shape} of {result.dtype}"

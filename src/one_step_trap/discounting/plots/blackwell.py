@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_list
+from one_step_trap.core.validate import check_finite, check_list, check_real
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
-from one_step_trap.validate import check_finite, check_real
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 
 
 def plot_advantages(gammas: ArrayLike, curves: Mapping[str, tuple[ArrayLike, float]]) -> Figure:

@@ -9,9 +9,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_table
+from one_step_trap.core.validate import check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 
 
 def _delay_axis(ax: Axes, delays: list[int]) -> None:

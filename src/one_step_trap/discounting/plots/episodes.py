@@ -8,9 +8,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_kinds, check_table
+from one_step_trap.core.validate import check_kinds, check_table
 from one_step_trap.discounting.episodes import Episodes
-from one_step_trap.figures import BLUE, GREY, INK, VERMILLION, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILLION,
+    legend_above,
+    new_figure,
+)
 
 
 def _log_steps(ax, low: float, high: float) -> None:  # type: ignore[no-untyped-def]

@@ -9,9 +9,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_table
-from one_step_trap.figures import BLUE, GREY, INK, MARKERS, VERMILLION, new_figure
-from one_step_trap.validate import check_positive
+from one_step_trap.core.validate import check_positive, check_table
+from one_step_trap.pages.figures import (
+    BLUE,
+    GREY,
+    INK,
+    MARKERS,
+    VERMILLION,
+    new_figure,
+)
 
 
 def lengths(counts: pd.DataFrame, published: pd.DataFrame, *, target: int) -> Figure:

@@ -9,9 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_kinds, check_table
+from one_step_trap.core.validate import check_kinds, check_table
 from one_step_trap.discounting.multiscale import Mixture, hyperbolic_weight
-from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 
 
 def plot_mixtures(mixtures: Sequence[Mixture], steps: ArrayLike) -> Figure:

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from one_step_trap.discounting.checks import check_kind, check_list, check_table
+from one_step_trap.core.validate import check_kind, check_list, check_real, check_table
 from one_step_trap.discounting.nstep import NStepResult
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,
@@ -24,7 +24,6 @@ from one_step_trap.figures import (
     legend_over,
     new_figure,
 )
-from one_step_trap.validate import check_real
 
 
 def plot_errors(result: NStepResult, *, n_shown: Iterable[int] = (1, 2, 4, 8, 32, 512)) -> Figure:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_kind
+from one_step_trap.core.validate import check_kind
 from one_step_trap.discounting.planning import PlanningResult, Summary
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,

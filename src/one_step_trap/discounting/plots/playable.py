@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from one_step_trap.discounting.checks import check_list
-from one_step_trap.figures import BLUE, GREY, VERMILLION
-from one_step_trap.interactive import Slider, playable, scientific
-from one_step_trap.validate import check_count, check_gamma
+from one_step_trap.core.validate import check_count, check_gamma, check_list
+from one_step_trap.pages.figures import BLUE, GREY, VERMILLION
+from one_step_trap.pages.interactive import Slider, playable, scientific
 
 LOW, HIGH = 0.3, 4.0  # the slider's ends, log₁₀ of the effective horizon: about 2 and 10,000 steps
 

@@ -12,10 +12,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from one_step_trap.discounting.checks import check_kind, check_kinds
+from one_step_trap.core.validate import check_kind, check_kinds
 from one_step_trap.discounting.resolution import Method, Resolution
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, COLORS, DASHES, INK, MARKERS, VERMILLION, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    BLUE,
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    VERMILLION,
+    legend_above,
+    new_figure,
+)
 
 HORIZON = "effective horizon 1/(1-γ) (steps)"
 METHOD_NAMES: dict[Method, str] = {

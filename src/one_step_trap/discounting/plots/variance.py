@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_kinds
+from one_step_trap.core.validate import check_finite, check_kinds
 from one_step_trap.discounting.variance import VarianceCurve
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, MARKERS, legend_above, new_figure
-from one_step_trap.validate import check_finite
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 
 
 def plot_variance(

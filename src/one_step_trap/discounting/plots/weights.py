@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_kinds
+from one_step_trap.core.validate import check_kinds, check_positive
 from one_step_trap.discounting.weights import DiscountReport
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, new_figure
-from one_step_trap.validate import check_positive
+from one_step_trap.pages.figures import COLORS, DASHES, GREY, INK, new_figure
 
 
 def plot_weights(

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_table
+from one_step_trap.core.validate import check_real, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.muzero.published import DE_VRIES_CARTPOLE, DE_VRIES_MOUNTAINCAR
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,
@@ -22,8 +23,6 @@ from one_step_trap.figures import (
     legend_above,
     new_figure,
 )
-from one_step_trap.muzero.published import DE_VRIES_CARTPOLE, DE_VRIES_MOUNTAINCAR
-from one_step_trap.validate import check_real
 
 TABLE = ("x", "value", "low", "high")
 NOTED = "de Vries et al. (our notes)"

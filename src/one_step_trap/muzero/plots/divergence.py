@@ -10,9 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_choice, check_kind, check_table
+from one_step_trap.core.validate import check_choice, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, MARKERS, legend_above, legend_over, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    MARKERS,
+    legend_above,
+    legend_over,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from one_step_trap.muzero.instrument import MuZeroReport
@@ -165,9 +173,6 @@ def plot_growths(cells: pd.DataFrame) -> Figure:
 
 def plot_run(report: MuZeroReport) -> Figure:
     """Return the errors that the instrument found against depth, own and uniform actions; the line marks K."""
-    from one_step_trap.muzero.instrument import MuZeroReport
-
-    check_kind(report, MuZeroReport, "report", made_by="instrument.run")
     figure, axes = new_figure(3, 1, height=6.6, sharex=True)
     for ax, name in zip(axes, ("reward", "value", "policy"), strict=True):
         for i, (behaviour, words) in enumerate(ACTIONS.items()):

@@ -10,9 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from one_step_trap.discounting.checks import check_kind, check_table
+from one_step_trap.core.validate import check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, COLORS, DASHES, GREY, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    BLUE,
+    COLORS,
+    DASHES,
+    GREY,
+    legend_above,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from one_step_trap.muzero.instrument import MuZeroReport
@@ -64,9 +71,6 @@ def plot_learning_by_k(table: pd.DataFrame, *, x: str = "x", xlabel: str = "envi
 
 def plot_run_learning(report: MuZeroReport) -> Figure:
     """Return the learning curve of the instrument's training, with the return of random play in grey."""
-    from one_step_trap.muzero.instrument import MuZeroReport
-
-    check_kind(report, MuZeroReport, "report", made_by="instrument.run")
     figure, ax = new_figure(height=3.2)
     ax.plot(
         report.curve["env_steps"],

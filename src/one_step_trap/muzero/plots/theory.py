@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_list, check_table
+from one_step_trap.core.validate import check_list, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.muzero.published import DE_VRIES_MOUNTAINCAR, cartpole_table
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,
@@ -22,7 +23,6 @@ from one_step_trap.figures import (
     legend_above,
     new_figure,
 )
-from one_step_trap.muzero.published import DE_VRIES_MOUNTAINCAR, cartpole_table
 
 
 def plot_dimensions(functions: pd.DataFrame, unrolled: pd.DataFrame) -> Figure:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from one_step_trap.core.validate import short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, GREEN, VERMILLION
 from one_step_trap.muzero.search import Recording, Simulation
-from one_step_trap.muzero.shown import Frame, Place, places, replay
-from one_step_trap.validate import shown
+from one_step_trap.muzero.viewer_data import MOST_SIMULATIONS, Frame, Place, places, replay
+from one_step_trap.pages.figures import BLUE, GREEN, VERMILLION
 
 COLUMN, ROW, RADIUS, TOP = (
     74,
@@ -24,8 +24,6 @@ COLUMN, ROW, RADIUS, TOP = (
     19,
     30,
 )  # of the drawing, in its own units: about a pixel each on a telephone
-MOST_SIMULATIONS = 40
-
 STYLE = f"""
 .ost-play.ost-tree {{ max-width: 44rem; }}
 .ost-tree .ost-buttons {{ display: flex; gap: .6rem; align-items: center; }}
@@ -90,9 +88,11 @@ def playable_tree(
     ``actions``: what the actions are called, by default their numbers. ``alt_text`` describes the tree to who cannot see it.
     """
     if not isinstance(alt_text, str) or not alt_text.strip():
-        raise BookError(f"alt_text must be a text that is not empty, got {shown(alt_text)}")
+        raise BookError(f"alt_text must be a text that is not empty, got {short_repr(alt_text)}")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", name, flags=re.ASCII):
-        raise BookError(f"name must be letters, digits and hyphens, as in search-tree, got {shown(name)}")
+        raise BookError(
+            f"name must be letters, digits and hyphens, as in search-tree, got {short_repr(name)}"
+        )
     where, frames = places(recording), replay(recording)
     if not 1 <= len(recording.simulations) <= MOST_SIMULATIONS:
         raise BookError(f"a page shows 1 to {MOST_SIMULATIONS} simulations, got {len(recording.simulations)}")
@@ -120,7 +120,7 @@ def _names(actions: Sequence[str] | None, count: int) -> list[str]:
         return [str(a) for a in range(count)]
     names = list(actions) if not isinstance(actions, str) else []
     if len(names) != count or not all(isinstance(name, str) and name.strip() for name in names):
-        raise BookError(f"actions must be the names of the {count} actions, got {shown(actions)}")
+        raise BookError(f"actions must be the names of the {count} actions, got {short_repr(actions)}")
     return names
 
 

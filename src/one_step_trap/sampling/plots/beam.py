@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from one_step_trap.discounting.checks import check_choice, check_kind, check_table
+from one_step_trap.core.validate import check_choice, check_kind, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,

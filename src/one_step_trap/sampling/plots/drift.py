@@ -10,9 +10,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_kind, check_table
+from one_step_trap.core.validate import check_kind, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, VERMILLION, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    VERMILLION,
+    legend_above,
+    new_figure,
+)
 from one_step_trap.sampling.drift import cube, edge_windows, window_names
 from one_step_trap.sampling.heuristics import BUYS
 from one_step_trap.sampling.measures import HUMAN

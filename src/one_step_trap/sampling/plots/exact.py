@@ -12,10 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from one_step_trap.discounting.checks import check_table
+from one_step_trap.core.validate import FloatArray, check_finite, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, STYLE, legend_above, new_figure
-from one_step_trap.validate import FloatArray, check_finite
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    STYLE,
+    legend_above,
+    new_figure,
+)
 
 CURVES = ("world", "pairs", "t", "value", "low", "high")
 

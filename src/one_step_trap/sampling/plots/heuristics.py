@@ -6,9 +6,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.discounting.checks import check_table
+from one_step_trap.core.validate import check_table
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 
 SHOWN = {
     "change": ("change of entropy\nagainst human text (nats)", 0.0),

@@ -9,7 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from one_step_trap.figures import COLORS, DASHES, INK, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 from one_step_trap.sampling.measures import HUMAN
 
 if TYPE_CHECKING:

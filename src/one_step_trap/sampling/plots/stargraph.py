@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from one_step_trap.core.validate import check_count, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     DASHES,
     GREEN,
@@ -24,7 +25,6 @@ from one_step_trap.figures import (
     new_figure,
 )
 from one_step_trap.sampling.stargraph import ARMS, Stars
-from one_step_trap.validate import check_count, shown
 
 # Each arm has one look in every figure; forward-tied is the control of forward and differs from it by dash and marker.
 LOOKS = {
@@ -45,7 +45,7 @@ def plot_star(stars: Stars, i: int = 0) -> Figure:
     token that takes more than one lookup is marked ``guess``.
     """
     if not isinstance(stars, Stars):
-        raise BookError(f"stars must be Stars (made by draw), got {shown(stars)}")
+        raise BookError(f"stars must be Stars (made by draw), got {short_repr(stars)}")
     i = check_count(i, "i", minimum=0)
     if i >= len(stars.start):
         raise BookError(f"i must be below the number of graphs, {len(stars.start)}, got {i}")

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from one_step_trap.core.validate import FloatArray, check_count, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, GREY, VERMILLION
+from one_step_trap.pages.figures import BLUE, GREY, VERMILLION
 from one_step_trap.sampling.measures import HUMAN
-from one_step_trap.sampling.shown import GRAM, ShownText, check_texts, numbered
-from one_step_trap.validate import FloatArray, check_count, shown
+from one_step_trap.sampling.viewer_data import GRAM, ShownText, check_texts, numbered
 
 WINDOW = 128  # tokens in sight
 STEP = 16  # tokens that one press of an arrow key moves the window by
@@ -157,9 +157,9 @@ def playable_text(
     """
     for what, value in (("prompt", prompt), ("alt_text", alt_text)):
         if not isinstance(value, str) or not value.strip():
-            raise BookError(f"{what} must be a text that is not empty, got {shown(value)}")
+            raise BookError(f"{what} must be a text that is not empty, got {short_repr(value)}")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", name, flags=re.ASCII):
-        raise BookError(f"name must be letters, digits and hyphens, as in read-texts, got {shown(name)}")
+        raise BookError(f"name must be letters, digits and hyphens, as in read-texts, got {short_repr(name)}")
     ordered = _human_last(texts)
     data = page_data(ordered, window, step)
     # No tag begins inside the script, whatever the tokens are: "<" is written as an escape.

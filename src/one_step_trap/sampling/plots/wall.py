@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,

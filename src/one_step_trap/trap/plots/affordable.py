@@ -6,7 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 from one_step_trap.trap.affordable import (
     Affordable,
     PlanningLosses,

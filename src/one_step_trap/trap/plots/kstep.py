@@ -9,7 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    legend_above,
+    new_figure,
+)
 from one_step_trap.trap import kstep
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
-from one_step_trap.figures import (
+from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
     DASHES,
@@ -21,7 +22,6 @@ from one_step_trap.figures import (
     legend_over,
     new_figure,
 )
-from one_step_trap.stats import Interval
 from one_step_trap.trap.misspecified import Dial
 
 MODELS = {"iterated": (BLUE, "-", "o"), "direct": (VERMILLION, DASHES[1], "s")}

@@ -11,9 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, legend_above, legend_over, new_figure
-from one_step_trap.stats import Interval
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    legend_above,
+    legend_over,
+    new_figure,
+)
 from one_step_trap.trap.lookahead import LookaheadResult, Summary
 from one_step_trap.trap.mpc import LossCurve
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from one_step_trap.core.validate import check_positive
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, GREY, VERMILLION
-from one_step_trap.interactive import Choice, Slider, playable
+from one_step_trap.pages.figures import BLUE, GREY, VERMILLION
+from one_step_trap.pages.interactive import Choice, Slider, playable
 from one_step_trap.trap.chains import log_steps
 from one_step_trap.trap.regimes import FLIP, SECOND
-from one_step_trap.validate import check_positive
 
 SMALLEST, LARGEST = 1e-4, 0.1
 MARKED = (1, 10, 100, 1_000, 10_000)

@@ -12,7 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from one_step_trap.errors import BookError
-from one_step_trap.figures import COLORS, DASHES, GREY, INK, MARKERS, legend_above, legend_over, new_figure
+from one_step_trap.pages.figures import (
+    COLORS,
+    DASHES,
+    GREY,
+    INK,
+    MARKERS,
+    legend_above,
+    legend_over,
+    new_figure,
+)
 from one_step_trap.trap import real
 from one_step_trap.trap.rollout import ParticleError, RolloutError, Steps
 

@@ -8,7 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from one_step_trap.errors import BookError
-from one_step_trap.figures import BLUE, COLORS, DASHES, GREEN, MARKERS, VERMILLION, legend_above, new_figure
+from one_step_trap.pages.figures import (
+    BLUE,
+    COLORS,
+    DASHES,
+    GREEN,
+    MARKERS,
+    VERMILLION,
+    legend_above,
+    new_figure,
+)
 from one_step_trap.trap.tree import lock_success
 
 

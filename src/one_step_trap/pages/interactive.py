@@ -17,8 +17,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from one_step_trap.core.validate import check_real
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_real
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 

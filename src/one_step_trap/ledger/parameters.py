@@ -15,9 +15,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from one_step_trap.core.validate import check_count, check_gamma
 from one_step_trap.errors import BookError
-from one_step_trap.record import val
-from one_step_trap.validate import check_count, check_gamma
+from one_step_trap.ledger.record import val
 
 Gamma = Annotated[float, BeforeValidator(check_gamma)]
 """A discount in [0, 1)."""

@@ -10,11 +10,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from one_step_trap.core.environments import Environment, make
 from one_step_trap.discounting.episodes import play_random
-from one_step_trap.environments import Environment, make
 from one_step_trap.errors import BookError
 from one_step_trap.muzero import control
-from one_step_trap.muzero.environments import Lanes, Task
+from one_step_trap.muzero.environments import Task, VectorEnv
 from one_step_trap.muzero.evaluation import evaluate
 from one_step_trap.muzero.search import SearchSettings
 from one_step_trap.muzero.training import TrainingSettings, preset, train
@@ -181,7 +181,7 @@ def test_what_is_unusual_and_right():
     counted = Environment(world(**DISCRETE, when=0, seen=np.int8(-1), reward=True))
     assert (counted.reset(0), type(counted.reset(0))) == (-1, int)
     assert counted.step(0).reward == 1.0
-    assert Lanes(Task(counted.id), 1, 0).observations.tolist() == [[1, 0, 0]]
+    assert VectorEnv(Task(counted.id), 1, 0).observations.tolist() == [[1, 0, 0]]
 
 
 def test_infinite_numbers_only_where_they_are_asked_for():
@@ -244,7 +244,7 @@ def test_actions_lie_in_their_space_and_the_model_sees_them(space):
 
 
 def test_muzero_takes_actions_that_start_elsewhere():
-    lanes = Lanes(Task(world(acts=spaces.Discrete(3, start=-4)), max_steps=5), 2, 0)
+    lanes = VectorEnv(Task(world(acts=spaces.Discrete(3, start=-4)), max_steps=5), 2, 0)
     lanes.step(np.array([0, 2]))
     assert [e.unwrapped.taken for e in lanes.environments] == [[-4], [-2]]
 

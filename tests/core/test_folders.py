@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
+from one_step_trap.core.folders import held
 from one_step_trap.errors import BookError
-from one_step_trap.folders import held
-from one_step_trap.trap.instrument import output_folder
+from one_step_trap.report import output_folder
 
 HOLD = """
 import os, sys, time
-from one_step_trap.folders import held
+from one_step_trap.core.folders import held
 with held(sys.argv[1], "report"):
     print("held", flush=True)
     sys.stdin.read()
@@ -81,7 +81,7 @@ def test_a_file_system_without_locks_is_taken_as_it_is(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("one_step_trap.folders.fcntl.flock", flock)
+    monkeypatch.setattr("one_step_trap.core.folders.fcntl.flock", flock)
     with held(tmp_path, "report"), output_folder(tmp_path, ["other"]) as write:
         write({"other": ""})
     assert os.listdir(tmp_path) == ["other"]

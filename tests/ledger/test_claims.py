@@ -3,9 +3,9 @@ import math
 
 import pytest
 
-from one_step_trap import claims as c
 from one_step_trap.errors import BookError
-from one_step_trap.record import HIDDEN
+from one_step_trap.ledger import claims as c
+from one_step_trap.ledger.record import HIDDEN
 
 ENTRIES = [
     c.Entry(

@@ -19,9 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from one_step_trap.core.validate import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_count,
+    check_finite,
+    short_repr,
+)
 from one_step_trap.errors import BookError
 from one_step_trap.sampling.measures import TraceLike, check_tokens, find_loops, ngram_ids
-from one_step_trap.validate import BoolArray, FloatArray, IntArray, check_count, check_finite, shown
 
 GRAM = 4  # tokens: repetition is counted in 4-grams, as in ``measures.seq_rep``
 MISSING = "\N{REPLACEMENT CHARACTER}"  # what decoders write for bytes that are no character (yet)
@@ -81,7 +88,7 @@ def _ids(tokens: ArrayLike) -> list[int]:
 def _decoded(decode: Decode, ids: list[int]) -> str:
     text = decode(ids)
     if not isinstance(text, str):
-        raise BookError(f"decode must return a text, got {shown(text)}")
+        raise BookError(f"decode must return a text, got {short_repr(text)}")
     return text
 
 
@@ -106,11 +113,13 @@ class ShownText:
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
         if not isinstance(self.rule, str) or not self.rule.strip():
-            raise BookError(f"the rule of a text must be its name, got {shown(self.rule)}")
+            raise BookError(f"the rule of a text must be its name, got {short_repr(self.rule)}")
         given: Any = self.pieces
         words = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
         if not words or not all(isinstance(word, str) for word in words):
-            raise BookError(f"pieces of {self.rule!r} must be texts, one a token, got {shown(self.pieces)}")
+            raise BookError(
+                f"pieces of {self.rule!r} must be texts, one a token, got {short_repr(self.pieces)}"
+            )
         entropy, repeats = check_finite(self.entropy, f"entropy of {self.rule!r}"), np.asarray(self.repeats)
         if entropy.shape != (len(words),) or repeats.shape != (len(words),) or repeats.dtype != bool:
             raise BookError(
@@ -137,7 +146,7 @@ def _stretches(loops: Any, length: int, rule: str) -> tuple[tuple[int, int], ...
         pairs = tuple((check_count(a, "start", minimum=0), check_count(b, "end")) for a, b in loops)
     except (BookError, TypeError, ValueError):
         raise BookError(
-            f"loops of {rule!r} must be pairs (start, end) of tokens, got {shown(loops)}"
+            f"loops of {rule!r} must be pairs (start, end) of tokens, got {short_repr(loops)}"
         ) from None
     ends = [end for pair in pairs for end in pair]
     if ends != sorted(ends) or (ends and ends[-1] > length) or any(a == b for a, b in pairs):
@@ -160,14 +169,14 @@ class Exhibit:
         object.__setattr__(self, "texts", check_texts(self.texts))
         for name in ("about", "prompt"):
             if not isinstance(getattr(self, name), str):
-                raise BookError(f"{name} must be a text, got {shown(getattr(self, name))}")
+                raise BookError(f"{name} must be a text, got {short_repr(getattr(self, name))}")
 
 
 def check_texts(texts: Any) -> tuple[ShownText, ...]:
     """Return texts as a tuple after checking that there are some, of one length, and no rule twice."""
     found = tuple(texts) if isinstance(texts, Sequence) and not isinstance(texts, str) else ()
     if not found or not all(isinstance(text, ShownText) for text in found):
-        raise BookError(f"texts must be a list of ShownText, got {shown(texts)}")
+        raise BookError(f"texts must be a list of ShownText, got {short_repr(texts)}")
     if len({text.rule for text in found}) < len(found):
         raise BookError(f"each rule has one text, got {', '.join(text.rule for text in found)}")
     lengths = {len(text.pieces) for text in found}
@@ -189,7 +198,9 @@ def exhibit(
     """Return the texts of prompt number ``text`` (from 0) out of ``traces``, one trace a rule and one the "human"."""
     row = check_count(text, "text", minimum=0)
     if not isinstance(traces, Sequence) or not all(hasattr(trace, "tokens") for trace in traces):
-        raise BookError(f"traces must be a list of Traces as generate() returns them, got {shown(traces)}")
+        raise BookError(
+            f"traces must be a list of Traces as generate() returns them, got {short_repr(traces)}"
+        )
     if any(row >= len(trace.tokens) for trace in traces):
         raise BookError(f"there is no text {row}: the traces hold {min(len(t.tokens) for t in traces)} each")
     texts = [shown_text(t.rule, t.tokens[row], t.entropy[row], decode) for t in traces]
@@ -238,7 +249,7 @@ def numbered(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[int]]]
 def save_texts(path: str | Path, texts: Exhibit) -> None:
     """Write texts to a JSON file: each different piece once, entropy in hundredths of a nat, and the SHA-256 of it all."""
     if not isinstance(texts, Exhibit):
-        raise BookError(f"texts must be an Exhibit, got {shown(texts)}")
+        raise BookError(f"texts must be an Exhibit, got {short_repr(texts)}")
     words, rows = numbered([text.pieces for text in texts.texts])
     content = {
         "about": texts.about,

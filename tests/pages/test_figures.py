@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 
-from one_step_trap import figures as f
 from one_step_trap.errors import BookError
+from one_step_trap.pages import figures as f
 
 ALT = "A line that rises from one to four"
 
@@ -89,4 +89,4 @@ def test_there_is_a_dash_and_a_marker_for_every_colour():
 
 
 def test_source_of_a_figure():
-    assert f.source_of(f.legend_above) == ("one_step_trap.figures", "legend_above")
+    assert f.source_of(f.legend_above) == ("one_step_trap.pages.figures", "legend_above")

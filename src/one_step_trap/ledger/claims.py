@@ -2,7 +2,7 @@
 
 The catalogue (``claims.toml`` beside this file) lists every claim with the place where it was made and how it is tested; it
 holds no number and no finding. Those come from the chapters, which record them while they run
-(:func:`one_step_trap.record.claim`). :func:`ledger` brings both together and refuses a ledger with a gap in it.
+(:func:`one_step_trap.ledger.record.claim`). :func:`ledger` brings both together and refuses a ledger with a gap in it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from one_step_trap.core.stats import readable
 from one_step_trap.errors import BookError
-from one_step_trap.stats import readable
 
 CLAIM_MIME = "application/vnd.one-step-trap.claim+json"
 Verdict = Literal["holds", "holds when", "does not hold", "open"]
@@ -80,7 +80,7 @@ class Claim(BaseModel):
 @cache
 def catalogue() -> tuple[Entry, ...]:
     """Return the rows of the catalogue in the order of the book."""
-    text = resources.files("one_step_trap").joinpath("claims.toml").read_text(encoding="utf-8")
+    text = resources.files("one_step_trap.ledger").joinpath("claims.toml").read_text(encoding="utf-8")
     entries = tuple(Entry(**row) for row in tomllib.loads(text)["claim"])
     twice = [id for id, count in Counter(entry.id for entry in entries).items() if count > 1]
     if twice:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core import caching
 
-from one_step_trap import compiling
+from one_step_trap.core import compiling
 from one_step_trap.discounting import delayed
 from one_step_trap.muzero import compiled
 from one_step_trap.trap import misspecified

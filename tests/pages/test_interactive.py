@@ -6,9 +6,9 @@ import altair as alt
 import pytest
 import vl_convert
 
-from one_step_trap import interactive
 from one_step_trap.discounting.plots.playable import plot_discount_to_play_with
 from one_step_trap.errors import BookError
+from one_step_trap.pages import interactive
 
 
 class Page(HTMLParser):

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from one_step_trap.core.validate import (
+    check_count,
+    check_finite,
+    check_real,
+    check_rng,
+)
 from one_step_trap.errors import BookError
-from one_step_trap.validate import check_count, check_finite, check_real, check_rng
 
 ROUNDING = 1e-12
 """Relative to their size, numbers closer than this are equal: processors round sums of thousands of terms within it."""

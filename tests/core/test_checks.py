@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from one_step_trap.discounting import checks
+from one_step_trap.core import validate as checks
 from one_step_trap.errors import BookError
 
 

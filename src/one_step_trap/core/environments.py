@@ -22,9 +22,9 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from one_step_trap.core.seeds import at_most
+from one_step_trap.core.validate import in_a_line, short_repr
 from one_step_trap.errors import BookError
-from one_step_trap.seeds import at_most
-from one_step_trap.validate import first_line, shown
 
 SEED_BITS = 32
 """What any generator takes as a seed; longer ones are derived (`seeds.at_most`)."""
@@ -92,7 +92,7 @@ class Environment:
             raise self._failed(call, error) from error
 
     def _failed(self, call: str, error: BaseException) -> BookError:
-        return BookError(f"{self.id} failed in {call} ({type(error).__name__}): {first_line(error)}")
+        return BookError(f"{self.id} failed in {call} ({type(error).__name__}): {in_a_line(error)}")
 
     def _call(self, call: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         # `guarded` without its context manager, which costs as much as a step of a small environment
@@ -152,13 +152,13 @@ class Environment:
 
     def _check_info(self, info: Any, call: str) -> None:
         if not isinstance(info, Mapping):
-            raise BookError(f"{self.id}: the info that {call} returns must be a dict, got {shown(info)}")
+            raise BookError(f"{self.id}: the info that {call} returns must be a dict, got {short_repr(info)}")
 
     def _reward(self, reward: Any) -> float:
         number = _array(reward)
         if number is None or number.ndim or (self.finite and not math.isfinite(number)):
             raise BookError(
-                f"{self.id} gave the reward {shown(reward)} ({self._where()}): it must be one finite number"
+                f"{self.id} gave the reward {short_repr(reward)} ({self._where()}): it must be one finite number"
             )
         return float(number)
 
@@ -168,7 +168,7 @@ class Environment:
         value = _array(flag)
         if value is None or value.ndim or value not in (0, 1):
             raise BookError(
-                f"{self.id} gave {name} = {shown(flag)} ({self._where()}): it must be True or False"
+                f"{self.id} gave {name} = {short_repr(flag)} ({self._where()}): it must be True or False"
             )
         return bool(value)
 
@@ -178,7 +178,9 @@ class Environment:
             return seen
         found, shape = _array(seen), space.shape or ()
         if found is None:
-            raise BookError(f"{self.id}: {call} must return an observation of numbers, got {shown(seen)}")
+            raise BookError(
+                f"{self.id}: {call} must return an observation of numbers, got {short_repr(seen)}"
+            )
         if found.shape != shape:
             raise BookError(
                 f"{self.id}: {call} returned an observation of shape {found.shape}, but its space has {shape}"
@@ -188,7 +190,7 @@ class Environment:
         if result.dtype.kind != "f":
             if found.dtype != result.dtype and not np.array_equal(result, found):
                 raise BookError(
-                    f"{self.id}: {call} returned {shown(seen)}, which is nothing that its space of {space.dtype} can hold"
+                    f"{self.id}: {call} returned {short_repr(seen)}, which is nothing that its space of {space.dtype} can hold"
                 )
         elif self.finite and not np.isfinite(result).all():
             raise BookError(
@@ -214,7 +216,7 @@ def _array(value: Any) -> NDArray[Any] | None:
 
 
 def _described(answer: Any) -> str:
-    return f"{len(answer)} values" if isinstance(answer, tuple) else shown(answer)
+    return f"{len(answer)} values" if isinstance(answer, tuple) else short_repr(answer)
 
 
 # --- by name ----------------------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def make(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.Env[Any
     """
     if not isinstance(id, str) or not id:
         raise BookError(
-            f"an environment is named by its Gymnasium id, such as 'CartPole-v1', got {shown(id)}"
+            f"an environment is named by its Gymnasium id, such as 'CartPole-v1', got {short_repr(id)}"
         )
     named = dict(options or {})
     try:
@@ -239,8 +241,8 @@ def make(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.Env[Any
     except BookError:
         raise
     except (Exception, SystemExit) as error:  # whatever the code of an environment raises
-        with_them = f" with {shown(named)}" if named else ""
-        raise BookError(f"{id} cannot be made{with_them}: {first_line(error)}{_advice(id, error)}") from error
+        with_them = f" with {short_repr(named)}" if named else ""
+        raise BookError(f"{id} cannot be made{with_them}: {in_a_line(error)}{_advice(id, error)}") from error
 
 
 def _unknown(id: str) -> str:

@@ -4,10 +4,11 @@ import math
 import numpy as np
 import pytest
 
-from one_step_trap import figures, record
-from one_step_trap.claims import CLAIM_MIME, recorded_in
+from one_step_trap.core.stats import Interval, exact
 from one_step_trap.errors import BookError
-from one_step_trap.stats import Interval, exact
+from one_step_trap.ledger import record
+from one_step_trap.ledger.claims import CLAIM_MIME, recorded_in
+from one_step_trap.pages import figures
 
 RULE = "holds if the weight rounds to 6e-3 or 7e-3"
 
@@ -78,7 +79,7 @@ def test_a_drawn_figure(shown):
     bundle, hidden = shown["line"]
     assert not hidden
     assert 'aria-label="A line that rises from one to two"' in bundle["text/html"]
-    assert 'href="../_modules/one_step_trap/figures.html#new_figure"' in bundle["text/html"]
+    assert 'href="../_modules/one_step_trap/pages/figures.html#new_figure"' in bundle["text/html"]
     assert bundle["text/plain"] == "A line that rises from one to two"
 
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import betainc
 
-from one_step_trap.errors import BookError
-from one_step_trap.stats import (
+from one_step_trap.core.stats import (
     Interval,
     bootstrap_interval,
     exact,
@@ -17,6 +16,7 @@ from one_step_trap.stats import (
     proportion_interval,
     readable,
 )
+from one_step_trap.errors import BookError
 
 
 def test_computed_numbers_have_no_width():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from one_step_trap import validate as v
+from one_step_trap.core import validate as v
 from one_step_trap.errors import BookError
 
 

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from one_step_trap.errors import BookError
-from one_step_trap.parameters import ChapterParameters, Gamma, count, unknown_parameter
+from one_step_trap.ledger.parameters import (
+    ChapterParameters,
+    Gamma,
+    count,
+    unknown_parameter,
+)
 
 
 class Parameters(ChapterParameters):

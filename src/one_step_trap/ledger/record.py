@@ -2,7 +2,7 @@
 
 MyST-NB's ``glue`` stores a value in a notebook by an output with a ``scrapbook`` entry in its metadata. The functions here
 emit the same outputs without importing myst_nb, so that a chapter also runs where only this library is installed (Colab, plain
-Jupyter). The build reads them back from the executed notebook (:mod:`one_step_trap.claims`).
+Jupyter). The build reads them back from the executed notebook (:mod:`one_step_trap.ledger.claims`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
-from one_step_trap.claims import CLAIM_MIME, Claim, Verdict, parse
+from one_step_trap.core.stats import ROUNDING, Interval, readable
+from one_step_trap.core.validate import check_real
 from one_step_trap.errors import BookError
-from one_step_trap.figures import source_of, to_svg
-from one_step_trap.stats import ROUNDING, Interval, readable
-from one_step_trap.validate import check_real
+from one_step_trap.ledger.claims import CLAIM_MIME, Claim, Verdict, parse
+from one_step_trap.pages.figures import source_of, to_svg
 
 HIDDEN = "application/papermill.record/"
 """Prefix that tells MyST-NB (and every front end) to store an output without showing it."""
@@ -54,8 +54,8 @@ def number(name: str, value: Any, spec: str = "") -> str:
     """Record a number for the prose under ``name``, where ``{eval}`` shows ``val["name"]``; return its text.
 
     ``spec`` is a format specification; without one, three significant digits (1,226 and not 1.23e+03). An
-    :class:`~one_step_trap.stats.Interval` is recorded four times: ``name`` (the value), ``name-low``, ``name-high`` and, ready
-    for prose, ``name-ci`` ("0.265 [0.260, 0.270]"). A string is recorded as it is.
+    :class:`~one_step_trap.core.stats.Interval` is recorded four times: ``name`` (the value), ``name-low``, ``name-high`` and,
+    ready for prose, ``name-ci`` ("0.265 [0.260, 0.270]"). A string is recorded as it is.
     """
     if isinstance(value, Interval):
         low, high, middle = (formatted(end, spec) for end in (value.low, value.high, value.value))

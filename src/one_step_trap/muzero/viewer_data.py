@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from one_step_trap.core.validate import short_repr
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.search import Recording, Simulation
-from one_step_trap.validate import shown
 
+MOST_SIMULATIONS = 40  # of a recording, so that its tree fits on a page
 Phase = Literal["start", "select", "expand", "back up"]
 
 
@@ -110,5 +111,5 @@ def _check(recording: Any) -> None:
         isinstance(s, Simulation) for s in recording.simulations
     ):
         raise BookError(
-            f"recording must be one of search(..., record=True).recordings, got {shown(recording)}"
+            f"recording must be one of search(..., record=True).recordings, got {short_repr(recording)}"
         )

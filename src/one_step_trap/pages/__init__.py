@@ -1,0 +1,1 @@
+"""How a page looks: figures and figures to play with."""
