@@ -102,7 +102,10 @@ WRONG = {
         {"when": 0, "reset": (np.zeros(2), None)},
         "the info that reset returns must be a dict",
     ),
-    "raises": ({"step": fail(RuntimeError("lost\nsecond line"))}, r"failed in step \(RuntimeError\): lost$"),
+    "raises": (
+        {"step": fail(RuntimeError("lost\nsecond line"))},
+        r"failed in step \(RuntimeError\): lost second line$",
+    ),
     "raises in reset": ({"when": 0, "reset": fail(KeyError("map"))}, r"failed in reset \(KeyError\): 'map'$"),
     "raises without a word": (
         {"reward": fail(Exception())},

@@ -262,7 +262,7 @@ def test_a_model_that_fails_in_the_middle(llama):
     hook = llama.model.register_forward_pre_hook(lambda *a: [][3])
     try:
         with pytest.raises(
-            BookError, match="fails at token 5 of a text: IndexError: list index out of range"
+            BookError, match=r"fails at token 5 of a text \(IndexError\): list index out of range"
         ):
             decoder.step(torch.tensor([3]))
     finally:

@@ -357,7 +357,7 @@ gymnasium.register("Toy-bare-v0", Bare)
     [
         (
             lambda: w.collect("Toy-crash-v0", 50, 0),
-            r"Toy-crash-v0 failed in step \(RuntimeError\): the simulator gave up$",
+            r"Toy-crash-v0 failed in step \(RuntimeError\): the simulator gave up and says more$",
         ),
         (lambda: w.check_env("Toy-bare-v0"), r"Toy-bare-v0 failed in its spaces \(AttributeError\)"),
         (lambda: w.check_env("Toy-whole-v0"), "Box of int64"),

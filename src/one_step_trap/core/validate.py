@@ -26,11 +26,8 @@ def short_repr(value: Any) -> str:
 
 
 def in_a_line(error: BaseException) -> str:
-    """Return what an error says on one line, or its kind."""
-    said = " ".join(str(error).split())[:200]
-    return (
-        f"{type(error).__name__}: {said}" if isinstance(error, LookupError) else said or type(error).__name__
-    )
+    """Return what an error says, on one line and not too long for a terminal."""
+    return " ".join(str(error).split())[:200] or "no reason given"
 
 
 def check_real(value: Any, name: str) -> float:

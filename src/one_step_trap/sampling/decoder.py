@@ -252,7 +252,8 @@ class PlainDecoder:
             )
         except Exception as error:  # code of anyone's
             raise BookError(
-                f"{self.lm.name} fails at token {self.position + tokens.shape[1]:,} of a text: {in_a_line(error)}"
+                f"{self.lm.name} fails at token {self.position + tokens.shape[1]:,} of a text "
+                f"({type(error).__name__}): {in_a_line(error)}"
             ) from None
         self.cache = getattr(out, "past_key_values", None)
         if self.cache is None:

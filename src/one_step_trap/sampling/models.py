@@ -327,7 +327,7 @@ def _reading(what: str) -> Iterator[None]:
     except BookError:
         raise
     except Exception as error:
-        raise BookError(f"{what} cannot be read: {in_a_line(error)}") from None
+        raise BookError(f"{what} cannot be read ({type(error).__name__}): {in_a_line(error)}") from None
 
 
 def _check_config(place: str, name: str, local: bool) -> None:

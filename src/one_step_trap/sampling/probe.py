@@ -63,7 +63,9 @@ def _logits(model: Any, text: torch.Tensor, name: str) -> torch.Tensor:
     try:
         found = getattr(model(text.to(device_of(model))), "logits", None)
     except Exception as error:  # code of anyone's
-        raise BookError(f"{name} cannot be run on a text alone: {in_a_line(error)}") from None
+        raise BookError(
+            f"{name} cannot be run on a text alone ({type(error).__name__}): {in_a_line(error)}"
+        ) from None
     if not isinstance(found, torch.Tensor) or found.ndim != 3 or found.shape[1] != text.shape[1]:
         raise BookError(
             f"{name} gives no logits for each token: as a {type(model).__name__} it has no head that predicts the next one"
