@@ -23,7 +23,7 @@ def rows_of(part):
 
 
 COLUMNS = {"part": "part of the study", "x": "a number (steps)", "kind": "a name", "odd": "whether it is odd"}
-STUDY = Study("Squares", 3, rows_of, {"seed": 0, "gammas": [0.9, 0.99]}, COLUMNS)
+STUDY = Study(NAME, "Squares", 3, rows_of, {"seed": 0, "gammas": [0.9, 0.99]}, COLUMNS)
 
 
 @pytest.fixture
@@ -119,6 +119,13 @@ def test_the_data_dictionary_is_complete(catalogue, columns):
     assert not (catalogue / "data").exists()
 
 
+def test_two_studies_of_one_name(tmp_path):
+    for module in ("a", "b"):
+        (tmp_path / f"{module}.py").write_text('ONE = Study(name="90-alpha/x", title="X")\n')
+    with pytest.raises(BookError, match=r"two studies are called '90-alpha/x': .*\.a:ONE and .*\.b:ONE"):
+        studies.listed(tmp_path)
+
+
 def test_an_unknown_study():
     with pytest.raises(BookError, match=r"there is no study 'x'; there are: "):
         studies.find("x")
@@ -127,6 +134,7 @@ def test_an_unknown_study():
 @pytest.mark.parametrize("name", sorted(studies.STUDIES))
 def test_the_studies_of_the_book(root, name):
     study = studies.find(name)
+    assert study.name == name
     assert studies.parts(name) == study.parts >= 1
     assert json.loads(json.dumps(sweeps.plain(study.settings), allow_nan=False)) == sweeps.plain(
         study.settings

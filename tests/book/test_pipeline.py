@@ -114,22 +114,26 @@ TINY = """
 import pandas as pd
 from one_step_trap.study import Study
 
-STUDY = Study("Tiny", 2, lambda part: pd.DataFrame({"part": [part]}), {}, {"part": "part of the study"})
+STUDY = Study(
+    name="90-alpha/tiny",
+    title="Tiny",
+    parts=2,
+    run=lambda part: pd.DataFrame({"part": [part]}),
+    settings={},
+    columns={"part": "part of the study"},
+)
 """
 
 
 def test_a_study_is_run_in_parts_and_stored(book):
-    library = book.folder / "src/one_step_trap"
-    (library / "tiny.py").write_text(TINY)
-    before = (library / "book/studies.py").read_text()
-    added = 'STUDIES = {\n    "90-alpha/tiny": "one_step_trap.tiny:STUDY",'
-    (library / "book/studies.py").write_text(before.replace("STUDIES = {", added))
+    """It is found where it is defined."""
+    module = book.folder / "src/one_step_trap/tiny.py"
+    module.write_text(TINY)
     status, output = book.build("sweep", "90-alpha/tiny")
     assert status == 0, output
     assert (book.folder / "data/90-alpha/tiny.csv").read_text() == "part\n0\n1\n"
     shutil.rmtree(book.folder / "data")
-    (library / "tiny.py").unlink()
-    (library / "book/studies.py").write_text(before)
+    module.unlink()
 
 
 def append(path: Path, text: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -9,24 +10,36 @@ from one_step_trap.book import plan
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
-STUDIES = {
-    "01-one-step-trap/imitation": "one_step_trap.trap.imitation:STUDY",
-    "01-one-step-trap/kstep": "one_step_trap.trap.kstep:STUDY",
-    "01-one-step-trap/planning": "one_step_trap.trap.mpc:STUDY",
-    "01-one-step-trap/real": "one_step_trap.trap.real:STUDY",
-    "02-discounting/delayed-reward": "one_step_trap.discounting.delayed:STUDY",
-    "03-sampling-divergence/beam": "one_step_trap.sampling.beam:STUDY",
-    "03-sampling-divergence/book": "one_step_trap.sampling.protocol:BOOK_STUDY",
-    "03-sampling-divergence/chat": "one_step_trap.sampling.protocol:CHAT_STUDY",
-    "03-sampling-divergence/data-wall": "one_step_trap.sampling.wall:STUDY",
-    "03-sampling-divergence/kept": "one_step_trap.sampling.kept:STUDY",
-    "03-sampling-divergence/matched": "one_step_trap.sampling.protocol:MATCHED_STUDY",
-    "03-sampling-divergence/smollm2": "one_step_trap.sampling.protocol:STUDY",
-    "03-sampling-divergence/star-graph": "one_step_trap.sampling.stargraph:STUDY",
-    "04-muzero-unrolling/tasks": "one_step_trap.muzero.studies:TASKS",
-    "04-muzero-unrolling/unrolls": "one_step_trap.muzero.studies:UNROLLS",
-}
-"""Name of each study (chapter/table) and where it is defined (module:object)."""
+LIBRARY = Path(__file__).resolve().parents[1]
+
+
+def listed(library: Path = LIBRARY) -> dict[str, str]:
+    """Return where each study is (module:object) by its name: every ``X = Study(name="...", ...)`` of the library.
+
+    The files are read and not imported; a name that two studies have is an error.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(library.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if " = Study(" not in text:
+            continue
+        module = ".".join((library.name, *path.relative_to(library).with_suffix("").parts))
+        for node in ast.parse(text).body:
+            match node:
+                case ast.Assign(
+                    targets=[ast.Name(attribute)], value=ast.Call(func=ast.Name("Study"), keywords=given)
+                ):
+                    (name,) = (word.value.value for word in given if word.arg == "name")  # type: ignore[attr-defined]
+                    if name in found:
+                        raise BookError(
+                            f"two studies are called {name!r}: {found[name]} and {module}:{attribute}"
+                        )
+                    found[name] = f"{module}:{attribute}"
+    return dict(sorted(found.items()))
+
+
+STUDIES = listed()
+"""Where each study is (module:object), by its name (chapter/table)."""
 
 
 def find(name: str) -> Study:

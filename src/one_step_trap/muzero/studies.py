@@ -285,6 +285,7 @@ def run_tasks(part: int) -> pd.DataFrame:
 
 
 UNROLLS = Study(
+    name="04-muzero-unrolling/unrolls",
     title="MuZero on CartPole-v1 by the steps K unrolled in training: learning, prediction errors by depth, rare looking",
     parts=len(unroll_runs()),
     run=run_unrolls,
@@ -301,6 +302,7 @@ UNROLLS = Study(
     columns=COLUMNS,
 )
 TASKS = Study(
+    name="04-muzero-unrolling/tasks",
     title="MuZero on six environments: learning curves, return by simulations, depth cap and refresh interval",
     parts=len(task_runs()),
     run=run_tasks,

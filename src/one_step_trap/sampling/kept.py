@@ -132,6 +132,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 
 STUDY = Study(
+    name="03-sampling-divergence/kept",
     title=f"Eight texts of the study of SmolLM2-135M-Instruct, the first {STEPS} tokens of each",
     parts=len(TEXTS),
     run=run_part,

@@ -191,6 +191,7 @@ def settings(
 
 
 STUDY = Study(
+    name="03-sampling-divergence/smollm2",
     title="Texts drawn from SmolLM2-135M-Instruct by nine rules, beside what people wrote: one row a text",
     parts=len(SCHEDULE),
     run=partial(run_part, "smollm2", SCHEDULE, RULES, STEPS),
@@ -198,6 +199,7 @@ STUDY = Study(
     columns={**drift.columns(STEPS), **COST_COLUMNS},
 )
 BOOK_STUDY = Study(
+    name="03-sampling-divergence/book",
     title="Texts drawn from the book's base model by nine rules, beside what people wrote: one row a text",
     parts=len(BOOK_SCHEDULE),
     run=partial(run_part, "book", BOOK_SCHEDULE, RULES, STEPS),
@@ -205,6 +207,7 @@ BOOK_STUDY = Study(
     columns={**drift.columns(STEPS), **COST_COLUMNS},
 )
 MATCHED_STUDY = Study(
+    name="03-sampling-divergence/matched",
     title="Texts drawn at a grid of temperatures and repetition penalties, with the log-loss of human text under each",
     parts=len(MATCHED_SCHEDULE),
     run=partial(run_part, "smollm2", MATCHED_SCHEDULE, MATCHED_RULES, MATCHED_STEPS),
@@ -220,6 +223,7 @@ def _run_chat(index: int) -> pd.DataFrame:
 
 
 CHAT_STUDY = Study(
+    name="03-sampling-divergence/chat",
     title="Texts drawn after the same prompts, raw and inside the model's chat template",
     parts=CHAT_PROMPTS // CHAT_BLOCK,
     run=_run_chat,

@@ -568,6 +568,7 @@ def _with_degree(training: Training, degree: int) -> Training:
 
 
 STUDY = Study(
+    name="03-sampling-divergence/star-graph",
     title="Star graphs: accuracy by position and training step, by how the network was trained, degree and seed",
     parts=len(PARTS),
     run=run_part,

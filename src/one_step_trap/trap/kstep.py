@@ -273,6 +273,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 
 STUDY = Study(
+    name="01-one-step-trap/kstep",
     title="Training through k steps: open-loop error and horizon by world, regime, k and seed",
     parts=len(STUDY_PARTS),
     run=run_part,

@@ -573,6 +573,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 
 STUDY = Study(
+    name="01-one-step-trap/planning",
     title="Planning in a wrong model: return by model, horizon and seed (Pendulum-v1)",
     parts=len(FULL.seeds),
     run=run_part,
