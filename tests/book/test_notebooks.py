@@ -5,7 +5,6 @@ What this processor makes of it is built by ``make book``, and its verdicts are 
 """
 
 import json
-import math
 import os
 import re
 import subprocess
@@ -15,186 +14,17 @@ from pathlib import Path
 
 import papermill
 import pytest
+from expectations import PAGES
 from instruction_sets import INSTRUCTION_SETS
 from papermill.exceptions import PapermillExecutionError
 
+from one_step_trap.book import plan
 from one_step_trap.book.execute import ENVIRONMENT, execute
 from one_step_trap.errors import BookError
 from one_step_trap.ledger.claims import catalogue, recorded_in
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.book
-
-# Parameters that make a chapter quick: fewer repetitions, shorter runs. What is not named keeps its default.
-QUICK: dict[str, dict[str, object]] = {
-    "01-one-step-trap": {"random_chains": 100, "instances": 10_000, "mdps": 20, "transitions": 1_000},
-    "02-discounting": {
-        **{"episodes": 20, "returns": 2_000, "mdps": 40, "walk_runs": 20},
-        **{"planning_mdps": 60, "data_sets": 5, "delayed_seeds": 1},
-    },
-    "03-sampling-divergence": {"languages": 5, "sequences": 2},
-    "04-muzero-unrolling": {"env_steps": 1_000, "live": 0.1, "worlds": 30},
-}
-
-# Other settings that a reader may try; they are added to the quick ones, and the chapter must run through.
-OTHER: dict[str, dict[str, object]] = {
-    "01-one-step-trap": {"eps": 0.01, "seed": 1, "env": "Acrobot-v1", "unroll_steps": 2},
-    "02-discounting": {"gamma": 0.95, "seed": 1},
-    "03-sampling-divergence": {"rule": "temperature=0.8", "seed": 1},
-    "04-muzero-unrolling": {"unroll_steps": 1, "training_seed": 3, "simulations": 12, "seed": 1},
-}
-
-# Values of claims with quick parameters: exact ones to rounding, estimates within what repetitions move them.
-EXPECTED: dict[str, dict[str, object]] = {
-    "01-one-step-trap": {
-        "trap-perfect": pytest.approx(0, abs=1e-11),
-        "trap-compound": 3,
-        "trap-bounds": 0,
-        "trap-affordable": pytest.approx(0.0486, abs=1e-3),
-        "trap-misspecified": pytest.approx(0.0138, abs=2e-3),
-        "trap-exponential": pytest.approx(3, abs=1e-3),
-        "trap-imitation": pytest.approx(1.91, abs=0.02),
-        "trap-planning": pytest.approx(2.3, abs=0.4),
-        "trap-real": 3,  # the stored studies
-    },
-    "02-discounting": {
-        "disc-500": pytest.approx(0.99**500, rel=1e-12),
-        "disc-gym": pytest.approx(13 / 27),  # the registry of the pinned Gymnasium
-        "disc-essay": pytest.approx(1226.25),  # the essays of the pinned package
-        "disc-variance": pytest.approx(1.01, abs=0.03),
-        "disc-nstep": pytest.approx(0.085, abs=0.03),
-        "disc-planning": pytest.approx(0.5, abs=0.2),
-        "disc-delayed": pytest.approx(0.56),  # the stored study
-        "disc-blackwell": pytest.approx(10 / 11, abs=1e-12),
-        "disc-hyperbolic": pytest.approx(0.0136, rel=0.01),
-        "disc-regulariser": pytest.approx(0, abs=1e-9),
-    },
-    "03-sampling-divergence": {
-        "samp-exact": pytest.approx(7.99, abs=0.05),
-        # the stored studies
-        "samp-diverge": pytest.approx(0.066, abs=0.001),
-        "samp-base": pytest.approx(-0.63, abs=0.01),
-        "samp-heuristics": 0,
-        "samp-beam": pytest.approx(1.80, abs=0.01),
-        "samp-teacher": pytest.approx(0.35, abs=0.03),
-        "scale-supervised": pytest.approx(-0.007, abs=0.002),
-    },
-    "04-muzero-unrolling": {
-        "mu-five": 5,
-        "mu-stochastic": pytest.approx(28, abs=12),
-        # the stored studies
-        "mu-diverge": pytest.approx(6.82, abs=0.01),
-        "mu-control": pytest.approx(-49.8, abs=0.1),
-        "mu-openloop": pytest.approx(9.8, abs=0.1),
-        "mu-offpolicy": pytest.approx(1.08, abs=0.01),
-        "scale-search": pytest.approx(0.038, abs=0.001),
-    },
-}
-
-# The verdicts that follow from them.
-VERDICTS = {
-    "01-one-step-trap": {
-        **dict.fromkeys(
-            ("trap-perfect", "trap-compound", "trap-affordable", "trap-exponential"), "holds when"
-        ),
-        **dict.fromkeys(("trap-misspecified", "trap-imitation", "trap-real"), "holds when"),
-        "trap-planning": "holds when",
-        "trap-kstep": "does not hold",
-        "trap-bounds": "holds",
-    },
-    "02-discounting": {
-        **dict.fromkeys(("disc-500", "disc-planning", "disc-regulariser"), "holds"),
-        **dict.fromkeys(("disc-gym", "disc-essay", "disc-variance", "disc-nstep"), "holds when"),
-        **dict.fromkeys(("disc-delayed", "disc-blackwell", "disc-hyperbolic"), "holds when"),
-    },
-    "03-sampling-divergence": {
-        **dict.fromkeys(("samp-exact", "samp-diverge", "scale-supervised"), "holds when"),
-        "samp-teacher": "holds",
-        **dict.fromkeys(("samp-heuristics", "samp-beam"), "does not hold"),
-        "samp-base": "open",
-    },
-    "04-muzero-unrolling": {
-        **dict.fromkeys(("mu-five", "mu-stochastic"), "holds"),
-        **dict.fromkeys(("mu-diverge", "scale-search"), "holds when"),
-        **dict.fromkeys(("mu-control", "mu-offpolicy"), "does not hold"),
-        "mu-openloop": "open",
-    },
-}
-
-# Texts that the prose shows, with quick parameters.
-TEXTS: dict[str, dict[str, str]] = {
-    "01-one-step-trap": {
-        "lost-32": "25",
-        "lost-64": "53",
-        "leak-value": "50.25",
-        "k-star": "230",
-        "walk-limit": "0.752",
-        "identical": "1,000",
-    },
-    "02-discounting": {
-        "disc-500.value": "0.00657",
-        "left-500": "6.57e-3",
-        "half-life": "69",
-        "gamma-1000": "0.99931",
-        "gamma-bonus": "0.99904",
-        "wait-99": "10.5",
-        "ratio-500": "151",
-        "essay-gamma": "0.99947",
-        "muzero-horizon": "333",
-        "bw-last": "0.99990",
-    },
-    "03-sampling-divergence": {
-        "exact-cells": "25",
-        "star-naive": "0.58",
-        "beam-ratio": "1.8",
-        "book-parameters": "6.2",
-        "study-prompts": "64",
-    },
-    "04-muzero-unrolling": {
-        "hand-turn": "13",
-        "hand-lefts": "10",
-        "cells-all": "24",
-        "cells-yes": "17",
-        "knee-5": "10",
-    },
-}
-
-# Parameters that cannot be right, and the one line that says so.
-WRONG = [
-    ("01-one-step-trap", {"chains": 200}, "unknown parameter 'chains'; did you mean 'random_chains'"),
-    ("01-one-step-trap", {"eps": 0.3}, "eps must be one part in a whole number from 10 to 10⁶"),
-    ("01-one-step-trap", {"eps": 0.0007}, "eps must be one part in a whole number from 10 to 10⁶"),
-    ("01-one-step-trap", {"unroll_steps": 0}, "unroll_steps must be at least 1, got 0"),
-    ("01-one-step-trap", {"env": "Pendulum-v9"}, "unknown environment 'Pendulum-v9': did you mean"),
-    ("01-one-step-trap", {"env": "FrozenLake-v1"}, "FrozenLake-v1 has observations of type Discrete"),
-    ("01-one-step-trap", {"random_chains": 50}, "random_chains must be at least 100, got 50"),
-    ("02-discounting", {"gama": 0.95}, "unknown parameter 'gama'; did you mean 'gamma'"),
-    ("02-discounting", {"gamma": 1.2}, "gamma must lie in [0, 1], got 1.2"),
-    ("02-discounting", {"gamma": math.nan}, "gamma must be a finite number, got nan"),
-    ("02-discounting", {"gamma": 1}, "gamma = 1 is defined only where episodes end"),
-    ("02-discounting", {"gamma": "0.9"}, "gamma must be a number, got '0.9'"),
-    ("02-discounting", {"horizon": 0}, "horizon must be at least 1, got 0"),
-    ("02-discounting", {"seed": -1}, "seed must be at least 0, got -1"),
-    ("03-sampling-divergence", {"step": 256}, "unknown parameter 'step'; did you mean 'steps'"),
-    ("03-sampling-divergence", {"steps": 100}, "steps must be a multiple of 64 from 256 to 1,024, got 100"),
-    ("04-muzero-unrolling", {"unroll_steps": 0}, "unroll_steps must be at least 1, got 0"),
-    ("04-muzero-unrolling", {"unroll_steps": 3}, "unroll_steps must be one of 1, 2, 5, 10, 20"),
-    ("04-muzero-unrolling", {"env": "Pendulum-v1"}, "Pendulum-v1 has actions that are continuous"),
-    (
-        "04-muzero-unrolling",
-        {"unrol_steps": 5},
-        "unknown parameter 'unrol_steps'; did you mean 'unroll_steps'",
-    ),
-    ("04-muzero-unrolling", {"simulations": 0}, "simulations must be at least 1, got 0"),
-    ("03-sampling-divergence", {"rule": "top-p=1.3"}, "top-p must be above 0 and at most 1"),
-    (
-        "03-sampling-divergence",
-        {"rule": "beam=4"},
-        "there is no decoding rule 'beam=4'; there are pure, greedy",
-    ),
-    ("03-sampling-divergence", {"model": "smollm3"}, "there is no model 'smollm3'; use smollm2, book"),
-    ("03-sampling-divergence", {"sequences": 0}, "sequences must be at least 2, got 0"),
-]
 
 
 class Executed:
@@ -243,12 +73,11 @@ def by_hand(chapter: str, output: Path, parameters: dict, environment: dict[str,
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-# The runs of a chapter: how, as on which processor (where none can be asked for, this one), and the parameters beside the quick
-# ones.
-RUNS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, object]]]] = {
-    "quick": (by_the_pipeline, "haswell", {}),
-    "again": (by_hand, "haswell", {}),
-    "other settings": (by_hand, "nehalem", OTHER),
+# The runs of a chapter: how, and as on which processor (where none can be asked for, this one).
+RUNS: dict[str, tuple[Callable[..., None], str]] = {
+    "quick": (by_the_pipeline, "haswell"),
+    "again": (by_hand, "haswell"),
+    "other settings": (by_hand, "nehalem"),
 }
 
 
@@ -259,9 +88,10 @@ def ran(tmp_path_factory):
 
     def get(chapter: str, name: str = "quick") -> Executed:
         if (chapter, name) not in done:
-            how, processor, more = RUNS[name]
+            how, processor = RUNS[name]
+            expected = PAGES[chapter]
             output = tmp_path_factory.mktemp(chapter) / f"{chapter}.ipynb"
-            parameters = {**QUICK.get(chapter, {}), **more.get(chapter, {})}
+            parameters = expected.QUICK | (expected.OTHER if name == "other settings" else {})
             how(chapter, output, parameters, INSTRUCTION_SETS.get(processor, {}))
             done[chapter, name] = Executed(output)
         return done[chapter, name]
@@ -269,19 +99,23 @@ def ran(tmp_path_factory):
     return get
 
 
+def test_every_chapter_has_its_expectations():
+    assert sorted(PAGES) == sorted(plan.chapters(ROOT))
+
+
 def test_recorded_values(chapter, ran):
-    claims = ran(chapter).claims
-    assert EXPECTED[chapter], "say which values this chapter must record"
-    assert {id: claims[id].value for id in EXPECTED[chapter]} == EXPECTED[chapter]
+    claims, expected = ran(chapter).claims, PAGES[chapter].EXPECTED
+    assert expected, "say which values this chapter must record"
+    assert {id: claims[id].value for id in expected} == expected
 
 
 def test_verdicts(chapter, ran):
-    assert {id: claim.verdict for id, claim in ran(chapter).claims.items()} == VERDICTS[chapter]
+    assert {id: claim.verdict for id, claim in ran(chapter).claims.items()} == PAGES[chapter].VERDICTS
 
 
 def test_texts_for_the_prose(chapter, ran):
-    executed = ran(chapter)
-    assert {name: executed.text(name) for name in TEXTS.get(chapter, {})} == TEXTS.get(chapter, {})
+    executed, expected = ran(chapter), PAGES[chapter].TEXTS
+    assert {name: executed.text(name) for name in expected} == expected
 
 
 def test_every_claim_of_the_chapter_is_recorded_once(chapter, ran):
@@ -331,7 +165,7 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit(chapter, ran):
 def test_a_reader_may_choose_other_settings(chapter, ran):
     other = ran(chapter, "other settings")
     assert other.names == ran(chapter).names
-    assert {id: claim.verdict for id, claim in other.claims.items()} == VERDICTS[chapter]
+    assert {id: claim.verdict for id, claim in other.claims.items()} == PAGES[chapter].VERDICTS
 
 
 def code_up_to_the_check(notebook: str) -> tuple[list[str], list[str]]:
@@ -342,6 +176,9 @@ def code_up_to_the_check(notebook: str) -> tuple[list[str], list[str]]:
     (given,) = [i for i, c in enumerate(code) if "parameters" in c["metadata"].get("tags", [])]
     checked = next(i for i, source in enumerate(sources) if ".from_notebook(globals())" in source)
     return sources[: given + 1], sources[given + 1 : checked + 1]
+
+
+WRONG = [(page, *wrong) for page, expected in PAGES.items() for wrong in expected.WRONG]
 
 
 @pytest.mark.parametrize(("notebook", "parameters", "message"), WRONG, ids=lambda value: str(value)[:24])
