@@ -1,6 +1,11 @@
-"""The pipeline on a small book: what runs again after which edit, and what a failure or a kill leaves behind."""
+"""The pipeline on a small book: what runs again after which edit, and what a failure or a kill leaves behind.
 
+Its third chapter is ``chapters/_template``, added by the steps of CONTRIBUTING.
+"""
+
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +15,7 @@ import venv
 from functools import partial
 from pathlib import Path
 
+import expectations
 import pytest
 import yaml
 from notebooks import code, markdown, notebook
@@ -17,8 +23,10 @@ from notebooks import code, markdown, notebook
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.book
 
-ALPHA = "from one_step_trap import stats\nprint(stats.exact(0.5))"
-BETA = "from one_step_trap import validate\nprint(validate.check_gamma(0.5))"
+ALPHA = "from one_step_trap.core import stats\nprint(stats.exact(0.5))"
+BETA = "from one_step_trap.core import validate\nprint(validate.check_gamma(0.5))"
+# The commands that CONTRIBUTING gives for a new chapter; they are run in the folder of the small book.
+STEPS = re.search(r"```bash\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.S)[1]
 SLOW = "import time\nopen('started', 'w').close()\ntime.sleep(300)"
 
 
@@ -33,10 +41,14 @@ class Book:
         (packages / "here.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
         hidden = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / "src", folder / "src", ignore=hidden)
-        shutil.copytree(ROOT / "chapters/_static", folder / "chapters/_static")
+        for name in ("_static", "_template"):
+            shutil.copytree(ROOT / "chapters" / name, folder / "chapters" / name)
+        (folder / "tests").mkdir()
         for name in ("Snakefile", "_config.yml", "requirements.txt", "chapters/references.bib"):
             shutil.copy(ROOT / name, folder / name)
-        chapters = [{"file": f"chapters/{name}"} for name in ("90-alpha", "91-beta")]
+        chapters = [
+            {"file": f"chapters/{name}"} for name in ("90-alpha", "91-beta", "07-ripples", "library-ripples")
+        ]
         toc = {
             "format": "jb-book",
             "root": "chapters/index",
@@ -46,6 +58,7 @@ class Book:
         self.write_index("The first text.")
         self.chapter("90-alpha", ALPHA)
         self.chapter("91-beta", BETA)
+        subprocess.run(["bash", "-euc", STEPS], cwd=folder, check=True)
 
     def write_index(self, text: str) -> None:
         (self.folder / "chapters/index.md").write_text(f"# A small book\n\n{text}\n")
@@ -146,7 +159,28 @@ def test_the_small_book_has_its_pages_and_records(book):
         assert (book.folder / f"_build/logs/{name}.log").stat().st_size > 0
         header = (book.folder / f"_build/benchmarks/{name}.tsv").read_text().split("\t")
         assert {"s", "max_rss"} <= set(header)
-    assert (book.folder / "_build/claims.json").read_text().strip() == "[]"
+
+
+def test_the_template_is_a_page_with_a_verdict(book):
+    expected = expectations.read(book.folder / "tests/ripples/expected.py")
+    (claim,) = json.loads((book.folder / "_build/claims.json").read_text())
+    assert {claim["id"]: claim["value"]} == expected.EXPECTED
+    assert {claim["id"]: claim["verdict"]} == expected.VERDICTS
+    assert f"halves in {expected.TEXTS['formula']} steps" in re.sub(r"<[^>]+>", "", book.page(expected.PAGE))
+    assert "one_step_trap.ripples.decay.half_life" in book.page("library-ripples")
+
+
+def test_the_tests_of_the_template_pass(book):
+    run = subprocess.run(
+        [book.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ripples"],
+        cwd=book.folder,
+        env={**os.environ, "PYTHONPATH": str(book.folder / "src"), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    assert "4 passed" in run.stdout
 
 
 def test_without_a_change_nothing_is_made_anew(book):
@@ -155,7 +189,7 @@ def test_without_a_change_nothing_is_made_anew(book):
 
 
 def test_a_module_runs_the_chapters_that_import_it(book):
-    edit = append(book.folder / "src/one_step_trap/stats.py", "\nMORE = 1\n")
+    edit = append(book.folder / "src/one_step_trap/core/stats.py", "\nMORE = 1\n")
     assert book.redone_by(edit, book.run_chapters) == {"90-alpha"}
 
 
@@ -207,7 +241,7 @@ def test_a_page_with_a_fault_stops_the_build_too(book):
 def test_a_claim_that_nobody_knows_stops_the_build(book):
     book.chapter(
         "91-beta",
-        "from one_step_trap import record, stats",
+        "from one_step_trap.core import stats\nfrom one_step_trap.ledger import record",
         "record.claim('disc-500', stats.exact(0.5), unit='share', verdict='holds', rule='holds if above a quarter')",
     )
     status, output = book.build()
