@@ -82,11 +82,12 @@ def modules_behind(names: Iterable[str]) -> set[str]:
 
 
 def module_files(root: Path, modules: Iterable[str]) -> list[Path]:
-    """Return the files of the modules, packages as their ``__init__.py``."""
+    """Return the files of the modules, packages as their ``__init__.py`` with the style sheets and scripts beside it."""
     files = []
     for module in sorted(modules):
         stem = root / "src" / Path(*module.split("."))
         files.append(stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py"))
+        files += sorted(path for kind in ("css", "js") for path in stem.glob(f"*.{kind}"))
     return files
 
 
@@ -127,7 +128,7 @@ def page_sources(root: Path) -> list[Path]:
         for path in (root / "chapters").rglob("*")
         if path.suffix in {".md", ".bib", ".css", ".js", ".svg", ".png"}
     ]
-    library = sorted((root / "src" / PACKAGE).rglob("*.py"))  # their source is shown behind each figure
+    library = sorted((root / "src" / PACKAGE).rglob("*.py"))  # its source is shown behind each figure
     return [
         root / "_config.yml",
         root / "_toc.yml",

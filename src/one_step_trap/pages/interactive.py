@@ -7,7 +7,6 @@ drawing library (Vega, from the package vl-convert-python) is written into the p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ import vl_convert
 
 from one_step_trap.core.validate import check_real
 from one_step_trap.errors import BookError
+from one_step_trap.pages import static
 
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
@@ -40,21 +40,6 @@ THEME = {
 
 # Sets signals from the controls and shows signals in the outputs. The script that holds them is a module, so
 # that its names stay its own. One control may change what another one reads aloud: all are told after every change.
-GLUE = """
-const box = document.getElementById(ID);
-window.vegaEmbed(box.querySelector(".ost-plot"), SPEC, {actions: false, renderer: "svg"}).then(({view}) => {
-  const controls = box.querySelectorAll("input[data-signal]");
-  const show = () => {
-    box.querySelectorAll("output[data-signal]").forEach((o) => { o.textContent = view.signal(o.dataset.signal); });
-    controls.forEach((c) => { if (c.dataset.says) c.setAttribute("aria-valuetext", view.signal(c.dataset.says)); });
-  };
-  controls.forEach((c) => c.addEventListener("input", () => {
-    view.signal(c.dataset.signal, c.type === "radio" ? c.value : Number(c.value)).runAsync().then(show);
-  }));
-  show();
-  box.dataset.ready = "true";
-});
-"""
 
 
 @dataclass(frozen=True)
@@ -146,15 +131,13 @@ def playable(
         f'<tr><th scope="row">{escape(label)}</th><td><output data-signal="{escape(signal)}"></output></td></tr>'
         for label, signal in readings.items()
     )
-    # "</" would end the script element early.
-    code = GLUE.replace("ID", json.dumps(name), 1).replace("SPEC", json.dumps(spec).replace("</", "<\\/"), 1)
     library = _library().replace("</script", "<\\/script")
     return (
         f'<div class="ost-play" id="{escape(name)}" data-ready="false">'
         f'<div class="ost-controls">{parts}</div>'
         f'<div class="ost-plot" role="img" aria-label="{escape(alt_text, quote=True)}"></div>'
         f"<table><tbody>{rows}</tbody></table></div>"
-        f'<script type="module">{library}\n{code}</script>'
+        f'<script type="module">{library}\n{static.script("chart", name, spec)}</script>'
     )
 
 

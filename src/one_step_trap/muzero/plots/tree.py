@@ -6,7 +6,6 @@ twenty lines only chooses. Before it runs the page shows the root.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from html import escape
@@ -16,6 +15,7 @@ from one_step_trap.core.validate import short_repr
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.search import Recording, Simulation
 from one_step_trap.muzero.viewer_data import MOST_SIMULATIONS, Frame, Place, places, replay
+from one_step_trap.pages import static
 from one_step_trap.pages.figures import BLUE, GREEN, VERMILLION
 
 COLUMN, ROW, RADIUS, TOP = (
@@ -24,59 +24,6 @@ COLUMN, ROW, RADIUS, TOP = (
     19,
     30,
 )  # of the drawing, in its own units: about a pixel each on a telephone
-STYLE = f"""
-.ost-play.ost-tree {{ max-width: 44rem; }}
-.ost-tree .ost-buttons {{ display: flex; gap: .6rem; align-items: center; }}
-.ost-tree .ost-buttons input {{ flex: 1 1 auto; min-width: 0; }}
-.ost-tree .ost-buttons button {{ font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
-  border-radius: .4rem; padding: .25rem .8rem; min-width: 2.8rem; min-height: 2.2rem; cursor: pointer; }}
-.ost-tree .ost-buttons button:disabled {{ opacity: .55; cursor: default; }}
-.ost-tree .ost-say {{ min-height: 3.2em; margin: .4rem 0; }}
-.ost-play.ost-tree .ost-plot {{ overflow-x: auto; }}
-.ost-play.ost-tree .ost-plot svg {{ display: block; margin: 0 auto; max-width: 100%; height: auto; }}
-.ost-tree svg text {{ text-anchor: middle; font-size: 13px; fill: currentColor;
-  paint-order: stroke; stroke: var(--pst-color-background, Canvas); stroke-width: 4px; stroke-linejoin: round; }}
-.ost-tree svg circle {{ fill: var(--pst-color-background, Canvas); stroke: currentColor; stroke-width: 1.5; }}
-.ost-tree svg line {{ stroke: currentColor; stroke-width: 1.2; opacity: .6; }}
-.ost-tree svg .ost-away {{ visibility: hidden; }}
-.ost-tree svg .ost-select line {{ stroke: {BLUE}; stroke-width: 4; opacity: 1; }}
-.ost-tree svg .ost-select circle {{ stroke: {BLUE}; stroke-width: 4; }}
-.ost-tree svg .ost-expand line {{ stroke: {VERMILLION}; stroke-width: 4; stroke-dasharray: 7 4; opacity: 1; }}
-.ost-tree svg .ost-expand circle {{ stroke: {VERMILLION}; stroke-width: 4; stroke-dasharray: 7 4; }}
-.ost-tree svg .ost-back line {{ stroke: {GREEN}; stroke-width: 4; stroke-dasharray: 2 3; opacity: 1; }}
-.ost-tree svg .ost-back circle {{ stroke: {GREEN}; stroke-width: 4; stroke-dasharray: 2 3; }}
-.ost-tree .ost-table {{ min-height: var(--rows); overflow-x: auto; }}
-.ost-play.ost-tree table {{ font-size: .85rem; }}
-.ost-play.ost-tree table th, .ost-play.ost-tree table td {{ padding: .15rem .3rem; white-space: nowrap; }}
-.ost-play.ost-tree tr.ost-at th {{ text-align: left; font-weight: 600; border-bottom: 0; padding-top: .5rem; }}
-.ost-play.ost-tree tr.ost-chosen {{ font-weight: 700; }}
-.ost-play.ost-tree thead th, .ost-play.ost-tree table td {{ font-weight: inherit; text-align: right; }}
-.ost-play.ost-tree thead th:first-child {{ text-align: left; }}
-"""
-
-SCRIPT = """
-const box = document.getElementById(ID), frames = DATA;
-const find = (what) => box.querySelector(what), slider = find("input");
-const [back, next] = box.querySelectorAll("button");
-const show = () => {
-  const k = Number(slider.value), frame = frames[k];
-  find(".ost-say").innerHTML = frame.say;
-  find(".ost-table").innerHTML = frame.table;
-  [...box.querySelectorAll("svg g")].reverse().forEach((g, i) => {
-    g.setAttribute("class", frame.kinds[i]);
-    (frame.texts[i] || []).forEach((words, j) => { g.querySelectorAll("text")[j].textContent = words; });
-  });
-  slider.setAttribute("aria-valuetext", frame.at);
-  back.disabled = k === 0;
-  next.disabled = k === frames.length - 1;
-};
-const move = (by) => () => { slider.value = Number(slider.value) + by; show(); };
-back.addEventListener("click", move(-1));
-next.addEventListener("click", move(1));
-slider.addEventListener("input", show);
-show();
-box.dataset.ready = "true";
-"""
 
 
 def playable_tree(
@@ -98,11 +45,10 @@ def playable_tree(
         raise BookError(f"a page shows 1 to {MOST_SIMULATIONS} simulations, got {len(recording.simulations)}")
     words = _names(actions, len(recording.prior))
     data = [_frame(frame, recording, where, words) for frame in frames]
-    code = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    script = SCRIPT.replace("ID", json.dumps(name), 1).replace("DATA", code, 1)
+    style = static.style("tree", BLUE=BLUE, GREEN=GREEN, VERMILLION=VERMILLION)
     rows = 2 + max(item["table"].count("<tr") for item in data)
     return (
-        f'<div class="ost-play ost-tree" id="{name}" data-ready="false"><style>{STYLE}</style>'
+        f'<div class="ost-play ost-tree" id="{name}" data-ready="false"><style>{style}</style>'
         "<noscript><style>.ost-tree .ost-buttons { display: none; }</style><p>Without JavaScript: the root.</p></noscript>"
         f'<label for="{name}-step">Step through the search</label><div class="ost-buttons">'
         '<button type="button" aria-label="one step back">←</button>'
@@ -111,7 +57,8 @@ def playable_tree(
         '<button type="button" aria-label="one step on">→</button></div>'
         f'<p class="ost-say" aria-live="polite">{data[0]["say"]}</p>{_drawing(where, data[0], words, alt_text)}'
         f'<div class="ost-table" style="--rows: {1.6 * rows:.1f}rem" tabindex="0" role="region" '
-        f'aria-label="numbers of this step">{data[0]["table"]}</div></div><script type="module">{script}</script>'
+        f'aria-label="numbers of this step">{data[0]["table"]}</div></div><script type="module">'
+        f"{static.script('tree', name, data)}</script>"
     )
 
 

@@ -7,7 +7,6 @@ chooses. The page holds the first window of the first rule before the script run
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from one_step_trap.core.validate import FloatArray, check_count, short_repr
 from one_step_trap.errors import BookError
+from one_step_trap.pages import static
 from one_step_trap.pages.figures import BLUE, GREY, VERMILLION
 from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.viewer_data import GRAM, ShownText, check_texts, numbered
@@ -35,109 +35,6 @@ UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 # The ground of a token is one blue over the colour of the page, the stronger the higher the entropy: read on white and on black
 # alike (the contrast of the text stays above 4.5 at the strongest), and told apart by lightness alone.
 RGB = " ".join(str(int(BLUE[i : i + 2], 16)) for i in (1, 3, 5))
-STYLE = f"""
-.ost-play.ost-text {{ max-width: 60rem; }}
-.ost-text details {{ margin: 0 0 .6rem; }}
-.ost-text summary {{ cursor: pointer; overflow-wrap: anywhere; }}
-.ost-text pre, .ost-text pre.ost-words {{ margin: 0; padding: 0; border: 0; background: transparent; color: inherit;
-  box-shadow: none;
-  font: inherit; font-size: .95rem; line-height: 1.75; white-space: pre-wrap; overflow-wrap: anywhere;
-  overflow: visible; unicode-bidi: isolate; tab-size: 4; }}
-.ost-text details pre {{ padding: .3rem 0 0 1rem; }}
-.ost-text .ost-words span, .ost-text .ost-key span {{ border-radius: .2rem; padding: .1em 0;
-  -webkit-box-decoration-break: clone; box-decoration-break: clone;
-  print-color-adjust: exact; -webkit-print-color-adjust: exact;
-  background: rgb({RGB} / calc(min(var(--e), {10 * DARKEST}) / {10 * DARKEST} * .62)); }}
-.ost-text .ost-words span.ost-loop, .ost-text .ost-key span.ost-loop {{ border-radius: 0;
-  border-bottom: .16rem solid {VERMILLION}; }}
-.ost-text .ost-strip {{ margin: .6rem .4rem 0 1.6rem; }}
-.ost-text .ost-plot {{ position: relative; height: 6.5rem; cursor: pointer; touch-action: pan-y; }}
-.ost-play.ost-text .ost-plot svg {{ display: block; width: 100%; height: 100%; overflow: visible; }}
-.ost-text svg path {{ fill: none; vector-effect: non-scaling-stroke; }}
-.ost-text svg .ost-line {{ stroke: {BLUE}; stroke-width: 2.2; stroke-linejoin: round; }}
-.ost-text svg .ost-human {{ stroke: {GREY}; stroke-width: 2; stroke-dasharray: 5 3; stroke-linejoin: round; }}
-.ost-text svg .ost-looped {{ stroke: {VERMILLION}; stroke-width: 5; }}
-.ost-text svg .ost-grid {{ stroke: currentColor; stroke-width: 1; opacity: .15; }}
-.ost-text svg .ost-window {{ fill: currentColor; fill-opacity: .12; stroke: currentColor;
-  stroke-width: 1; stroke-opacity: .6; }}
-.ost-text .ost-ticks span {{ position: absolute; font-size: .8rem; line-height: 1;
-  transform: translate(-100%, -50%); left: -.35rem; }}
-.ost-text .ost-places {{ display: flex; justify-content: space-between; font-size: .8rem; margin-top: .35rem; }}
-.ost-text .ost-small {{ font-size: .85rem; margin: .6rem 0 0; }}
-.ost-text .ost-axis {{ margin: 0; text-align: center; line-height: 1.2; }}
-.ost-text .ost-move {{ display: block; margin: .3rem .4rem 0 1.6rem; }}
-.ost-text .ost-move input {{ display: block; }}
-.ost-text .ost-pair {{ display: grid; gap: 1.2rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); margin: .8rem 0; }}
-.ost-text .ost-pane {{ border: 1px solid var(--pst-color-border, {GREY}); border-radius: .4rem; padding: .6rem .8rem;
-  min-width: 0; }}
-.ost-text .ost-pane pre.ost-words {{ min-height: 17rem; }}
-.ost-text .ost-name {{ display: flex; align-items: center; gap: .5rem; margin: 0; font-weight: 700; }}
-.ost-text .ost-name svg, .ost-text .ost-key svg {{ flex: none; width: 2rem; height: .6rem; }}
-.ost-text dl {{ display: grid; grid-template-columns: 1fr auto; gap: 0 .6rem; margin: .3rem 0 .5rem; padding: 0 0 .4rem;
-  font-size: .85rem; border-bottom: 1px solid var(--pst-color-border, {GREY}); font-variant-numeric: tabular-nums; }}
-.ost-text dl dt, .ost-text dl dd {{ margin: 0; padding: 0; font-weight: normal; }}
-.ost-text dl dd {{ text-align: right; font-weight: 600; }}
-.ost-text .ost-key {{ display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: .85rem; margin: 0; }}
-.ost-text .ost-key > div:first-child {{ display: flex; flex-wrap: wrap; gap: 0 .4rem; }}
-.ost-text .ost-key .ost-scale span {{ padding: .1em .55em; border-radius: 0; }}
-@media (max-width: 40rem) {{ .ost-text .ost-pane pre.ost-words {{ min-height: 0; }} }}
-"""
-
-SCRIPT = """
-const box = document.getElementById(ID), data = DATA;
-const [slider, strip] = ["input[type=range]", ".ost-plot"].map((s) => box.querySelector(s));
-const radios = [...box.querySelectorAll("input[type=radio]")];
-const human = data.texts[data.texts.length - 1];
-const put = (signal, words) => { box.querySelector(`output[data-signal="${signal}"]`).textContent = words; };
-
-const word = (text, t) => {
-  const span = document.createElement("span");
-  const looped = text.loops.some(([a, b]) => a <= t && t < b);
-  const [, space, rest] = /^( *)([^]*)$/.exec(data.pieces[text.pieces[t]]);
-  // The space between two words has no colour, unless it is all there is; the line under a loop goes through.
-  const apart = rest && !looped ? space : "";
-  span.textContent = (apart ? "" : space) + rest;
-  if (looped) span.className = "ost-loop";
-  span.setAttribute("style", `--e:${text.entropy[t]}`);
-  span.title = `${(text.entropy[t] / 10).toFixed(1)} nats`;
-  return [apart, span];
-};
-const fill = (side, text, place) => {
-  const start = data.starts[place];
-  const words = Array.from({length: data.window}, (_, i) => word(text, start + i)).flat();
-  box.querySelector(`.ost-pane[data-side="${side}"] pre`).replaceChildren(...words.filter((w) => w));
-  const [mean, share, looped] = text.readings[place];
-  Object.entries({entropy: `${mean} nats`, repeats: share, loop: `${looped} of ${data.window}`})
-    .forEach(([signal, words]) => put(`${side}-${signal}`, words));
-};
-const show = () => {
-  const place = Number(slider.value), start = data.starts[place];
-  const text = data.texts[radios.findIndex((r) => r.checked)];
-  fill("rule", text, place);
-  fill("human", human, place);
-  put("rule-name", text.name);
-  put("position", data.places[place]);
-  const path = (name, d) => box.querySelector(`.ost-strip .${name}`).setAttribute("d", d);
-  path("ost-line", text.curve);
-  path("ost-looped", text.looped);
-  path("ost-window", `M${start} 0H${start + data.window}V${data.height}H${start}Z`);
-  const [mean, other] = [text, human].map((one) => one.readings[place][0]);
-  slider.setAttribute("aria-valuetext", `${data.places[place]}: ${mean} nats, ${human.name} ${other}`);
-};
-[slider, ...radios].forEach((control) => control.addEventListener("input", show));
-// A press on the strip moves the window there, and so does dragging along it.
-const move = (event) => {
-  if (!(event.buttons & 1)) return;
-  const {left, width} = strip.getBoundingClientRect();
-  const start = (event.clientX - left) / width * data.length - data.window / 2;
-  slider.value = Math.round(start / data.step);
-  show();
-};
-["pointerdown", "pointermove"].forEach((kind) => strip.addEventListener(kind, move));
-show();
-box.dataset.ready = "true";
-"""
 
 
 def playable_text(
@@ -162,10 +59,10 @@ def playable_text(
         raise BookError(f"name must be letters, digits and hyphens, as in read-texts, got {short_repr(name)}")
     ordered = _human_last(texts)
     data = page_data(ordered, window, step)
-    # No tag begins inside the script, whatever the tokens are: "<" is written as an escape.
-    code = SCRIPT.replace("ID", json.dumps(name), 1).replace("DATA", _json(data).replace("<", "\\u003c"), 1)
+    style = static.style("text", BLUE=BLUE, GREY=GREY, VERMILLION=VERMILLION, RGB=RGB, DARKEST=10 * DARKEST)
+    code = static.script("text", name, data)
     return (
-        f'<div class="ost-play ost-text" id="{name}" data-ready="false"><style>{STYLE}</style>'
+        f'<div class="ost-play ost-text" id="{name}" data-ready="false"><style>{style}</style>'
         "<noscript><style>.ost-text .ost-controls, .ost-text .ost-move { display: none; }</style>"
         '<p class="ost-small">Without JavaScript: the first tokens of the first rule.</p></noscript>'
         f"{_prompt(prompt)}{_choice(name, data)}{_strip(data, alt_text)}{_slider(name, data)}"
@@ -261,10 +158,6 @@ def _path(curve: FloatArray, length: int, top: int) -> str:
     first = (length - len(curve) + 1) / 2
     at = np.unique(np.append(np.arange(0, len(curve), max(1, length // 128)), len(curve) - 1))
     return "M" + "L".join(f"{i + first:g} {HEIGHT * (1 - curve[i] / top):.0f}" for i in at)
-
-
-def _json(data: Any) -> str:
-    return json.dumps(data, separators=(",", ":"))
 
 
 # --- the elements -----------------------------------------------------------------------------------------
