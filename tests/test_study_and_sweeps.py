@@ -23,7 +23,7 @@ def rows_of(part):
 
 
 COLUMNS = {"part": "part of the study", "x": "a number (steps)", "kind": "a name", "odd": "whether it is odd"}
-STUDY = Study(NAME, "Squares", 3, rows_of, {"seed": 0, "gammas": [0.9, 0.99]}, COLUMNS)
+STUDY = Study(NAME, ["part", "x"], "Squares", 3, rows_of, {"seed": 0, "gammas": [0.9, 0.99]}, COLUMNS)
 
 
 @pytest.fixture
@@ -155,7 +155,9 @@ def test_the_stored_tables_of_the_book(root, name):
     assert entry["provenance"]["settings"] == sweeps.plain(study.settings), (
         "run `make sweep`: the settings have changed"
     )
-    assert set(data.load(name).columns) == set(study.columns)
+    stored = data.load(name)
+    assert set(stored.columns) == set(study.columns)
+    assert not stored.duplicated(list(study.keys)).any()
 
 
 def test_the_provenance_is_json_that_any_program_reads(root):
@@ -178,3 +180,52 @@ def test_every_stored_table_belongs_to_a_study_and_is_valid(root):
     assert sorted(listed) == sorted(f"{name}.csv" for name in studies.STUDIES)
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.csv")) == sorted(listed)
     assert sweeps.validate(folder) == []
+
+
+STORED = pd.DataFrame(
+    {"delay": [1, 1, 30], "gamma": [0.9, 0.99, 0.9], "success": [1.0, 0.5, float("nan")], "n": [5, 5, 4]}
+)
+
+
+SLICED = dataclasses.replace(STUDY, keys=("delay", "gamma"))
+
+
+def test_a_slice_computed_again_that_agrees():
+    SLICED.compare(STORED.iloc[[2, 0]], STORED)
+    close = STORED.assign(success=STORED["success"] * (1 + 1e-12))
+    SLICED.compare(close, STORED)
+    gaps = STORED.assign(success=[0.0, 1e4, -1e4])  # a 0 that is a difference of numbers of this size
+    SLICED.compare(gaps.assign(success=[-2e-12, 1e4, -1e4]), gaps)
+    with pytest.raises(BookError, match=r"success of delay = 1, gamma = 0\.9 is 1e-07, stored 0\.0"):
+        SLICED.compare(gaps.assign(success=[1e-7, 1e4, -1e4]), gaps)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("success", 0.6, "success of delay = 1, gamma = 0.99 is 0.6, stored 0.5"),
+        ("success", float("nan"), "success of delay = 1, gamma = 0.99 is nan, stored 0.5"),
+        ("n", 6, "n of delay = 1, gamma = 0.99 is 6, stored 5"),
+    ],
+)
+def test_a_slice_that_differs_is_named(column, value, message):
+    other = STORED.iloc[[1]].assign(**{column: value})
+    with pytest.raises(BookError) as caught:
+        SLICED.compare(other, STORED)
+    assert message in str(caught.value)
+    assert "make sweep" in str(caught.value)
+
+
+def test_a_slice_with_a_row_that_is_not_stored():
+    other = STORED.iloc[[0]].assign(delay=2)
+    with pytest.raises(
+        BookError, match=r"lacks 1 of 1 rows, the first delay = 2, gamma = 0\.9: compute it anew"
+    ):
+        SLICED.compare(other, STORED)
+
+
+def test_a_table_of_something_else():
+    with pytest.raises(BookError, match="a table of 90-alpha/squares lacks the columns delay"):
+        SLICED.compare(STORED.drop(columns="delay"), STORED)
+    with pytest.raises(BookError, match="lacks the columns more"):
+        SLICED.compare(STORED.assign(more=1), STORED)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from one_step_trap.core.stats import ROUNDING
 from one_step_trap.errors import BookError
 
 
@@ -69,45 +66,3 @@ def load(name: str, folder: Path | None = None) -> pd.DataFrame:
             "restore it with `git checkout data`, or compute it anew with `make sweep`"
         )
     return pd.read_csv(path)
-
-
-def check_slice(
-    stored: pd.DataFrame, recomputed: pd.DataFrame, keys: Sequence[str], *, rtol: float = 1e-9
-) -> None:
-    """Raise a ``BookError`` unless every recomputed row is in the stored table with the same values.
-
-    ``keys`` are the columns that tell rows apart. Numbers may differ by ``rtol`` (relative), which leaves room for another
-    processor's or Python's rounding and for nothing else; a number near 0, by the rounding of the column's largest.
-    """
-    found = recomputed.merge(
-        stored, on=list(keys), how="left", suffixes=("", " stored"), indicator=True, validate="1:1"
-    )
-    absent = found[found["_merge"] != "both"]
-    if len(absent):
-        raise BookError(
-            f"the stored table has no row for {_describe(absent.iloc[0], keys)}: compute it anew (make sweep)"
-        )
-    for column in recomputed.columns.difference(list(keys)):
-        new, old = found[column], found[f"{column} stored"]
-        numeric = new.dtype.kind == "f" or old.dtype.kind == "f"
-        same = (
-            np.isclose(new, old, rtol=rtol, atol=ROUNDING * _size(stored[column]), equal_nan=True)
-            if numeric
-            else new == old
-        )
-        if not np.all(same):
-            row = found[~np.asarray(same)].iloc[0]
-            raise BookError(
-                f"the stored table differs from what this machine computes: {column} of {_describe(row, keys)} is "
-                f"{row[column]}, stored {row[f'{column} stored']}; compute the table anew with `make sweep`"
-            )
-
-
-def _size(column: pd.Series) -> float:
-    """Return the largest finite number of a column in size."""
-    numbers = column.to_numpy(float)
-    return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0))
-
-
-def _describe(row: pd.Series, keys: Sequence[str]) -> str:
-    return ", ".join(f"{key} = {row[key]}" for key in keys)

@@ -129,6 +129,7 @@ from one_step_trap.study import Study
 
 STUDY = Study(
     name="90-alpha/tiny",
+    keys=["part"],
     title="Tiny",
     parts=2,
     run=lambda part: pd.DataFrame({"part": [part]}),

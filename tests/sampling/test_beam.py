@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from one_step_trap import data
 from one_step_trap.core.stats import Interval
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import beam as bm
@@ -324,12 +323,11 @@ def test_a_slice_is_a_part_of_the_study(lm, table):
     text = " ".join(map(str, np.random.default_rng(1).integers(3, V, size=20)))
     again = bm.compare(lm, text, replace(SMALL, widths=(1, 4), draws=0), seed=0).assign(prompt=0)
     assert again["method"].tolist() == ["beam", "beam", "human"]
-    data.check_slice(table, again.drop(columns="seconds_per_token"), bm.KEYS, rtol=1e-5)
+    bm.STUDY.compare(again.drop(columns="seconds_per_token"), table, rtol=1e-5)
     with pytest.raises(BookError, match="log_prob of prompt = 0, method = beam, width = 4"):
-        data.check_slice(
-            table.assign(log_prob=table["log_prob"] + 0.1 * (table["width"] == 4)),
+        bm.STUDY.compare(
             again[[*bm.KEYS, "log_prob"]],
-            bm.KEYS,
+            table.assign(log_prob=table["log_prob"] + 0.1 * (table["width"] == 4)),
             rtol=0.01,
         )
 

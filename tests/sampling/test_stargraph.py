@@ -247,7 +247,7 @@ def test_the_live_run_is_checked_against_the_stored_one():
     assert sg.check_live(live, stored) == 0
     with pytest.raises(BookError, match="differs from what this machine computes: loss"):
         sg.check_live(live.assign(loss=live["loss"] * 1.03), stored)
-    with pytest.raises(BookError, match="lacks 4 of the 8"):
+    with pytest.raises(BookError, match="lacks 4 of 8"):
         sg.check_live(live, stored[stored["step"] == 0])
 
 

@@ -214,7 +214,7 @@ def test_disagreement():
     assert ks.disagreement(other, table) == pytest.approx(0.5)
     table.loc[3, "value"] = np.inf
     assert ks.disagreement(table, other) == np.inf
-    with pytest.raises(BookError, match="lacks rows"):
+    with pytest.raises(BookError, match="lacks 5 of 840 rows"):
         ks.disagreement(table, table.iloc[5:])
 
 

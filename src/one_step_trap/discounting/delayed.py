@@ -651,6 +651,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="02-discounting/delayed-reward",
+    keys=KEYS,
     title="Delayed rewards: which chain agents choose, by task, delay, discount, length of return and seed",
     parts=STUDY_PARTS,
     run=run_part,

@@ -284,8 +284,12 @@ def run_tasks(part: int) -> pd.DataFrame:
     return _part(task_runs(), part)
 
 
+KEYS = ("task", "budget", "consistency", "unroll_steps", "seed", "stage", "kind", "behaviour", "x")
+"""The columns that tell rows apart."""
+
 UNROLLS = Study(
     name="04-muzero-unrolling/unrolls",
+    keys=KEYS,
     title="MuZero on CartPole-v1 by the steps K unrolled in training: learning, prediction errors by depth, rare looking",
     parts=len(unroll_runs()),
     run=run_unrolls,
@@ -303,6 +307,7 @@ UNROLLS = Study(
 )
 TASKS = Study(
     name="04-muzero-unrolling/tasks",
+    keys=KEYS,
     title="MuZero on six environments: learning curves, return by simulations, depth cap and refresh interval",
     parts=len(task_runs()),
     run=run_tasks,
@@ -510,13 +515,9 @@ def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
     180 stored trainings one would be refused if held against its nine kin.
     """
     check_table(live, COLUMNS, "live"), check_table(stored, COLUMNS, "stored")
-    keys = ["task", "budget", "consistency", "unroll_steps", "seed", "stage", "kind", "behaviour", "x"]
+    keys = list(KEYS)
     numbers = [name for name in COLUMNS if name not in (*keys, "cpu_seconds")]
-    both = live.merge(stored, on=keys, suffixes=("", " stored"))
-    if len(both) != len(live):
-        raise BookError(
-            f"{len(live) - len(both)} of {len(live)} rows are not in the stored table: its settings differ"
-        )
+    both = UNROLLS.beside(live, stored)
     a, b = both[numbers].to_numpy(float), both[[f"{name} stored" for name in numbers]].to_numpy(float)
     points = both[both["kind"] == "curve"]
     kin = stored[(stored["kind"] == "curve") & stored["task"].isin(live["task"])]

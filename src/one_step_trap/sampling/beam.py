@@ -540,6 +540,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="03-sampling-divergence/beam",
+    keys=KEYS,
     title="Sequence-level search: what beam search and best of n cost and find, by width and prompt",
     parts=FULL.parts,
     run=run_part,

@@ -133,6 +133,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="03-sampling-divergence/kept",
+    keys=KEYS,
     title=f"Eight texts of the study of SmolLM2-135M-Instruct, the first {STEPS} tokens of each",
     parts=len(TEXTS),
     run=run_part,

@@ -192,6 +192,7 @@ def settings(
 
 STUDY = Study(
     name="03-sampling-divergence/smollm2",
+    keys=drift.KEYS,
     title="Texts drawn from SmolLM2-135M-Instruct by nine rules, beside what people wrote: one row a text",
     parts=len(SCHEDULE),
     run=partial(run_part, "smollm2", SCHEDULE, RULES, STEPS),
@@ -200,6 +201,7 @@ STUDY = Study(
 )
 BOOK_STUDY = Study(
     name="03-sampling-divergence/book",
+    keys=drift.KEYS,
     title="Texts drawn from the book's base model by nine rules, beside what people wrote: one row a text",
     parts=len(BOOK_SCHEDULE),
     run=partial(run_part, "book", BOOK_SCHEDULE, RULES, STEPS),
@@ -208,6 +210,7 @@ BOOK_STUDY = Study(
 )
 MATCHED_STUDY = Study(
     name="03-sampling-divergence/matched",
+    keys=drift.KEYS,
     title="Texts drawn at a grid of temperatures and repetition penalties, with the log-loss of human text under each",
     parts=len(MATCHED_SCHEDULE),
     run=partial(run_part, "smollm2", MATCHED_SCHEDULE, MATCHED_RULES, MATCHED_STEPS),
@@ -224,6 +227,7 @@ def _run_chat(index: int) -> pd.DataFrame:
 
 CHAT_STUDY = Study(
     name="03-sampling-divergence/chat",
+    keys=(*drift.KEYS, "form"),
     title="Texts drawn after the same prompts, raw and inside the model's chat template",
     parts=CHAT_PROMPTS // CHAT_BLOCK,
     run=_run_chat,

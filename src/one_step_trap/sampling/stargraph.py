@@ -569,6 +569,7 @@ def _with_degree(training: Training, degree: int) -> Training:
 
 STUDY = Study(
     name="03-sampling-divergence/star-graph",
+    keys=KEYS,
     title="Star graphs: accuracy by position and training step, by how the network was trained, degree and seed",
     parts=len(PARTS),
     run=run_part,
@@ -772,12 +773,7 @@ def check_live(curve: pd.DataFrame, stored: pd.DataFrame) -> float:
     while the task is not learned yet; then the rounding of another processor grows.
     """
     _check_runs(curve)
-    both = curve.merge(_check_runs(stored), on=list(KEYS), suffixes=("", " stored"), validate="1:1")
-    if len(both) < len(curve):
-        raise BookError(
-            f"the stored study lacks {len(curve) - len(both)} of the {len(curve)} rows of this run: compute it anew with "
-            "`make sweep`"
-        )
+    both = STUDY.beside(curve, _check_runs(stored))
     off = (both["loss"] / both["loss stored"] - 1).abs()
     if (off > SAME_LOSS).any():
         row = both.loc[off.idxmax()]

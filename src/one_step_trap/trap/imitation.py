@@ -700,6 +700,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="01-one-step-trap/imitation",
+    keys=("algorithm", "learner", "labels"),
     title="Imitation in CartPole-v1: behaviour cloning and DAgger against the number of expert labels",
     parts=FULL.parts,
     run=run_part,

@@ -274,6 +274,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="01-one-step-trap/kstep",
+    keys=KEYS,
     title="Training through k steps: open-loop error and horizon by world, regime, k and seed",
     parts=len(STUDY_PARTS),
     run=run_part,
@@ -500,14 +501,8 @@ def disagreement(live: pd.DataFrame, stored: pd.DataFrame) -> float:
     """
     for table in (live, stored):
         _check_table(table)
-    both = live[live["measure"] != "seconds"].merge(
-        stored, on=list(KEYS), how="left", suffixes=("", "_stored")
-    )
-    if both["value_stored"].isna().any():
-        raise BookError(
-            "the stored table lacks rows of the one computed now: was it made with other settings?"
-        )
-    now, then = both["value"].to_numpy(), both["value_stored"].to_numpy()
+    both = STUDY.beside(live[live["measure"] != "seconds"], stored)
+    now, then = both["value"].to_numpy(), both["value stored"].to_numpy()
     ratios = [
         abs(x - y) / abs(y) if math.isfinite(x) and math.isfinite(y) else math.inf
         for x, y in zip(now, then, strict=True)

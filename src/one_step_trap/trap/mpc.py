@@ -574,6 +574,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="01-one-step-trap/planning",
+    keys=KEYS,
     title="Planning in a wrong model: return by model, horizon and seed (Pendulum-v1)",
     parts=len(FULL.seeds),
     run=run_part,
@@ -708,12 +709,5 @@ def largest_difference(live: pd.DataFrame, stored: pd.DataFrame) -> float:
     The same machine gives the same numbers. Another processor may round otherwise, a search may then choose another plan,
     and the two episodes part: compare with the spread over seeds, not with 0.
     """
-    keys = list(KEYS)
-    for name, table in (("live", live), ("stored", stored)):
-        missing = {*keys, "value"} - set(table.columns)
-        if missing:
-            raise BookError(f"the {name} table lacks the columns {', '.join(sorted(missing))}")
-    both = live[[*keys, "value"]].merge(stored[[*keys, "value"]], on=keys, suffixes=("", "_stored"))
-    if len(both) != len(live):
-        raise BookError(f"the stored table has {len(both)} of the {len(live)} rows that were computed again")
-    return float((both["value"] - both["value_stored"]).abs().max())
+    both = STUDY.beside(live, stored)
+    return float((both["value"] - both["value stored"]).abs().max())

@@ -262,6 +262,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="01-one-step-trap/real",
+    keys=KEYS,
     title="Open-loop error of world models learned from real Gymnasium data, by environment, policy, model and seed",
     parts=STUDY_PARTS,
     run=run_part,
