@@ -61,9 +61,8 @@ class Study:
         Numbers may differ by ``rtol`` (relative), which leaves room for another processor's or Python's rounding and for
         nothing else; a number near 0, by the rounding of the column's largest.
         """
-        from one_step_trap.core.stats import (
-            ROUNDING,  # not above: the build lists studies before it loads SciPy
-        )
+        # Not above: the build lists studies before it loads SciPy.
+        from one_step_trap.core.stats import ROUNDING
 
         both = self.beside(live, stored)
         for column in live.columns.difference(list(self.keys)):
@@ -78,5 +77,6 @@ class Study:
                 where = ", ".join(f"{key} = {odd[key].iloc[0]}" for key in self.keys)
                 raise BookError(
                     f"the stored table differs from what this machine computes: {column} of {where} is "
-                    f"{odd[column].iloc[0]}, stored {odd[f'{column} stored'].iloc[0]}; compute it anew with `make sweep STUDY={self.name}`"
+                    f"{odd[column].iloc[0]}, stored {odd[f'{column} stored'].iloc[0]}; compute it anew "
+                    f"with `make sweep STUDY={self.name}`"
                 )
