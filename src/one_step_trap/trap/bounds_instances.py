@@ -108,23 +108,6 @@ def draw_lobel_parr(n: int, rng: np.random.Generator) -> Batch:
     return _value_pairs(n, rng, lambda r, p, gamma: 1 / (1 - gamma) - (1 - r) / (1 - gamma * (1 - p / 2)))
 
 
-def simulation_reference(n: int, rng: np.random.Generator) -> FloatArray:
-    """Return the tightness (n,) of the pairs of :func:`draw_simulation`, one at a time: slow, and easy to read."""
-    check_rng(rng)
-    tightness = []
-    cells = value_cells()
-    shares = np.array_split(np.arange(check_count(n, "n")), len(cells))
-    for share, (gamma, states, kind) in zip(shares, cells, strict=True):
-        for P, P_hat, r, r_hat in zip(*draw_chains(rng, len(share), gamma, states, kind), strict=True):
-            V = np.linalg.solve(np.eye(states) - gamma * P, r)
-            V_hat = np.linalg.solve(np.eye(states) - gamma * P_hat, r_hat)
-            eps_l1 = max(float(np.abs(P[s] - P_hat[s]).sum()) for s in range(states))
-            eps_r = max(abs(float(r[s] - r_hat[s])) for s in range(states))
-            error = max(abs(float(V[s] - V_hat[s])) for s in range(states))
-            tightness.append(error / simulation_bound(eps_r, min(eps_l1, 2.0), gamma))
-    return np.array(tightness)
-
-
 def attain_lobel_parr() -> float:
     """Return the gap of the two-state leak on a grid of γ, ε_TV and ε_r."""
     eps = np.array([1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0])

@@ -68,8 +68,8 @@ def recoverable_cost(eps: float, T: int, *, recover: float = 1.0) -> float:
 
         J(T) = ε/(1-λ) · ( T - λ(1-λᵀ)/(1-λ) ).
 
-    ``recover`` = 1 gives Tε. ``recover`` = 0 gives T - (1-ε)(1-(1-ε)ᵀ)/ε, as ``bounds.never_recover_excess``
-    does: 4.89 at ε = .001 and T = 100, about half of the bound T²ε = 10.
+    ``recover`` = 1 gives Tε. ``recover`` = 0 gives T - (1-ε)(1-(1-ε)ᵀ)/ε: 4.89 at ε = .001 and T = 100, about
+    half of the bound T²ε = 10.
     """
     eps, recover = check_probability(eps, "eps"), check_probability(recover, "recover")
     T = check_count(T, "T", minimum=0)
