@@ -244,7 +244,7 @@ def test_planner_agrees_with_its_reference():
 
 @pytest.fixture(scope="module")
 def checks():
-    return bc.check_all(bc.INSTANCES, RNG(0))
+    return bc.check_all(12_000, RNG(0))
 
 
 def test_no_violation_in_10000_instances_each(checks):
@@ -267,9 +267,10 @@ def test_no_violation_in_10000_instances_each(checks):
 def test_tightness(checks):
     by_name = {one.name: one for one in checks}
     simulation, tight = by_name["simulation"], by_name["lobel-parr"]
-    dense = simulation.by_setting().query("kind == 'dense'")
-    assert (np.diff(dense["largest"]) < 0).all()  # .5, .9, .99: ever looser
-    assert dense["largest"].iloc[-1] < 0.1
+    dense = simulation.kind == "dense"
+    largest = [simulation.tightness[dense & (simulation.setting == gamma)].max() for gamma in bi.GAMMAS]
+    assert (np.diff(largest) < 0).all()  # .5, .9, .99: ever looser
+    assert largest[-1] < 0.1
     far = tight.tightness[(tight.setting == 0.99) & (tight.kind == "adversarial")]
     assert np.median(far) > 0.8 > np.median(simulation.tightness[(simulation.setting == 0.99)])
     for name in ("imitation", "interactive", "lipschitz", "branched-sharp"):

@@ -22,7 +22,6 @@ from one_step_trap.core.validate import (
     check_count,
     check_finite,
     check_gamma,
-    check_positive,
     check_probability,
     check_real,
     check_transition_matrix,

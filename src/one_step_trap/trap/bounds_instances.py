@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from one_step_trap.core import tabular
-from one_step_trap.core.validate import FloatArray, check_count, check_rng
+from one_step_trap.core.validate import FloatArray
 from one_step_trap.trap import mdps
 from one_step_trap.trap.bounds import (
     branched_bound,
@@ -28,7 +28,6 @@ from one_step_trap.trap.bounds import (
     lipschitz_bound,
     lobel_parr_bound,
     mbpo_bound,
-    simulation_bound,
 )
 
 Strings = NDArray[np.str_]
