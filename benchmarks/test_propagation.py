@@ -28,7 +28,7 @@ def cpu_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def every_step(P: np.ndarray, P_hat: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """TV error from the worst start, (N,), by stepping: `n_step_error_reference` without its loops over states."""
+    """TV error from the worst start, (N,), by stepping both models one step at a time."""
     p = q = np.eye(len(P))
     wanted, errors = set(steps.tolist()), []
     for n in range(1, int(steps[-1]) + 1):

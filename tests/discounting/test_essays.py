@@ -106,18 +106,15 @@ def test_counting_by_hand():
     ratio = es.tokens_per_word(table, np.random.default_rng(0))
     assert ratio.value == pytest.approx((8 / 5 + 1) / 2)  # the mean over writers, not over texts
     assert ratio.n == 2
-    assert es.bytes_per_token(made, list) == 1.0
     every = es.length_summary(table, np.random.default_rng(0), target=3, around=0.5).iloc[0]
     assert every["near"] == pytest.approx(1 / 3)
     assert every["longer"] == pytest.approx(1 / 3)
 
 
 @given(words=st.integers(1, 10**6), low=st.floats(0.5, 1.2), width=st.floats(0.0, 1.0))
-def test_words_and_tokens_are_inverse(words, low, width):
+def test_words_of_so_many_tokens(words, low, width):
     ratio = Interval(low + width / 2, low, low + width, 5)
-    tokens = es.essay_tokens(words, ratio)
-    assert tokens.low <= tokens.value <= tokens.high
-    back = es.essay_words(max(1, round(tokens.value)), ratio)
+    back = es.essay_words(max(1, round(words * ratio.value)), ratio)
     assert back.low <= back.value <= back.high
     assert back.value == pytest.approx(words, abs=1 / low + 1)
 
@@ -187,14 +184,12 @@ RATIO = Interval(1.2, 1.1, 1.3, 5)
         (lambda: es.load_tokenizer([1]), "path must be a path"),
         (lambda: es.count_tokens("one text", list), "texts must be a list"),
         (lambda: es.count_tokens(["one text"], list), "every entry of texts must be of the kind Text"),
-        (lambda: es.bytes_per_token(3, list), "texts must be a list"),
         (
             lambda: es.tokens_per_word(COUNTS.drop(columns="author"), np.random.default_rng(0)),
             "lacks the columns author",
         ),
         (lambda: es.tokens_per_word("counts", np.random.default_rng(0)), "must be a pandas.DataFrame"),
         (lambda: es.length_summary({}, np.random.default_rng(0)), "must be a pandas.DataFrame"),
-        (lambda: es.essay_tokens(10, 1.2), r"ratio must be .* \(made by tokens_per_word\)"),
         (lambda: es.essay_words(10, Interval(0.0, 0.0, 0.0, 1)), "ratio must be above 0"),
         (lambda: es.published_tokens(RATIO, "x"), "published must be a list"),
         (
@@ -225,8 +220,6 @@ def test_a_manifest_of_another_shape(tmp_path, manifest):
 def test_bad_numbers():
     ratio = Interval(1.2, 1.1, 1.3, 5)
     for wrong in (0, -3, 2.5):
-        with pytest.raises(BookError):
-            es.essay_tokens(wrong, ratio)
         with pytest.raises(BookError):
             es.essay_words(wrong, ratio)
     table = es.count_tokens([text("a", "b")], list)

@@ -74,6 +74,20 @@ def test_one_episode_by_hand(n, expected):
     assert V[1:-1] == pytest.approx(expected, abs=1e-15)
 
 
+def by_plain_loops(walks, n_step, alpha, gamma=1.0):
+    """V after every episode, (repetitions, episodes, N), for one n and one α."""
+    history = []
+    for run in walks.episodes:
+        V = [0.0] * (walks.n_states + 2)
+        for path in run:
+            states = path.tolist()
+            rewards = [0.0] * len(states)
+            rewards[-1] = nstep.RIGHT_REWARD if states[-1] == walks.n_states + 1 else nstep.LEFT_REWARD
+            nstep.run_episode(V, states, rewards, n_step, alpha, gamma)
+            history.append(V[1:-1])
+    return np.array(history).reshape(len(walks.episodes), -1, walks.n_states)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -83,11 +97,11 @@ def test_one_episode_by_hand(n, expected):
     gamma=st.sampled_from([0.0, 0.5, 0.97, 1.0]),
     p_right=st.sampled_from([0.3, 0.5, 1.0]),
 )
-def test_fast_reference_and_box_agree(seed, n_states, n, alpha, gamma, p_right):
+def test_fast_plain_loops_and_box_agree(seed, n_states, n, alpha, gamma, p_right):
     walks = nstep.sample_walks(
         np.random.default_rng(seed), n_states, episodes=3, repetitions=2, p_right=p_right
     )
-    values = nstep.n_step_td_reference(walks, n, alpha, gamma=gamma)
+    values = by_plain_loops(walks, n, alpha, gamma)
     v = nstep.true_values(n_states, gamma, p_right=p_right)
     fast = nstep.n_step_td(walks, sorted({1, n}), [0.3, alpha], gamma=gamma)
     assert fast.errors[:, :, -1, 1] == pytest.approx(np.sqrt(((values - v) ** 2).mean(axis=2)), abs=1e-12)
@@ -125,7 +139,7 @@ def test_bias_and_variance_by_hand():
 def test_bias_and_variance_from_their_definition():
     walks = nstep.sample_walks(np.random.default_rng(5), 5, episodes=4, repetitions=7)
     result = nstep.n_step_td(walks, [3], [0.4], gamma=0.9)
-    values = nstep.n_step_td_reference(walks, 3, 0.4, gamma=0.9)
+    values = by_plain_loops(walks, 3, 0.4, 0.9)
     assert result.variance[:, 0, 0] == pytest.approx(values.var(axis=0, ddof=1).mean(axis=1), abs=1e-12)
     total = result.bias_squared + result.variance
     assert total == pytest.approx(np.mean(result.errors**2, axis=0), abs=1e-12)
@@ -166,15 +180,6 @@ def test_walks_step_by_one_from_the_middle_to_an_end():
     assert all((np.abs(np.diff(path)) == 1).all() for path in paths)
     # The mean duration from the middle of N states is ((N+1)/2)² = 16 steps (sd of the mean here: .6).
     assert np.mean([len(path) - 1 for path in paths]) == pytest.approx(16, abs=3)
-
-
-def test_episodes_can_be_cut_after_the_run():
-    walks = nstep.sample_walks(np.random.default_rng(1), 5, episodes=6, repetitions=4)
-    short = nstep.sample_walks(np.random.default_rng(1), 5, episodes=2, repetitions=4)
-    cut = nstep.first_episodes(nstep.n_step_td(walks, [2], [0.3]), 2)
-    direct = nstep.n_step_td(short, [2], [0.3])
-    np.testing.assert_allclose(cut.errors, direct.errors, atol=1e-15)
-    np.testing.assert_allclose(cut.variance, direct.variance, atol=1e-15)
 
 
 def test_the_claim_and_where_it_fails():
@@ -271,11 +276,6 @@ def test_frame_is_tidy():
         (lambda rng: nstep.run_episode([0.0, 0.0], [1, 0], [0, 1], 1, -0.1, 1.0), "alpha must be at least 0"),
         (lambda rng: nstep.run_episode([0.0, np.nan], [1, 0], [0, 1], 1, 0.1, 1.0), "V holds NaN"),
         (lambda rng: nstep.n_step_td("walks", [1], [0.1]), r"walks must be .* \(made by sample_walks\)"),
-        (lambda rng: nstep.n_step_td_reference([1], 1, 0.1), "walks must be of the kind Walks"),
-        (
-            lambda rng: nstep.n_step_td_reference(nstep.sample_walks(rng, 5), np.nan, 0.1),
-            "n_step must be a finite",
-        ),
         (lambda rng: nstep.n_step_td(nstep.sample_walks(rng, 5), 1), "n_steps must be a list"),
         (lambda rng: nstep.n_step_td(nstep.sample_walks(rng, 5), [np.nan]), "n_step must be a finite number"),
         (lambda rng: nstep.n_step_td(nstep.sample_walks(rng, 5), [1], 0.1), "alphas must be a list"),
@@ -284,7 +284,6 @@ def test_frame_is_tidy():
             "alphas must hold at least one entry",
         ),
         (lambda rng: nstep.compare_n(1, 2, rng), "choose must be of the kind NStepResult"),
-        (lambda rng: nstep.first_episodes([1, 2], 1), "result must be of the kind NStepResult"),
         (lambda rng: plots.plot_errors("result"), "result must be of the kind NStepResult"),
         (lambda rng: plots.plot_bias_variance(None, alpha=0.1), "result must be of the kind NStepResult"),
         (lambda rng: plots.plot_settings([1], ["a"]), "must be a pandas.DataFrame"),

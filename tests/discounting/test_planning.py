@@ -366,9 +366,6 @@ def test_figures(published):
     left, right = plots.plot_parts(published).axes
     assert left.get_xlabel() == "γ (n = 5)"
     np.testing.assert_allclose(right.lines[0].get_ydata(), published.mean_loss()[3])
-    (ax,) = plots.plot_distinct(published).axes
-    assert len(ax.lines) == 4
-    assert "20 data sets" in ax.get_ylabel()
     with pytest.raises(BookError, match="sizes must be among"):
         plots.plot_parts(published, sizes=(5, 7))
     with pytest.raises(BookError, match="sizes must be a pair"):

@@ -50,13 +50,6 @@ def test_policies_agree_and_a_prior_that_varies_breaks_it():
     assert np.median(by_state.error) > 1e-3
 
 
-def test_the_prior_grows_with_the_data():
-    assert reg.implied_prior_strength([2, 50], 0.5, 1 - 1e-12) == pytest.approx([2, 50])
-    n, gamma, gamma_eval = np.array([3.0, 30.0]), 0.6, 0.9
-    alpha = reg.implied_prior_strength(n, gamma, gamma_eval)
-    assert alpha / (n + alpha) == pytest.approx([reg.mixing_weight(gamma, gamma_eval)] * 2)
-
-
 def test_with_even_data_the_two_are_one_family():
     alphas, gamma_eval, n = np.array([0.5, 4.0, 32.0]), 0.95, 8
     gammas = gamma_eval * n / (n + alphas)
@@ -98,7 +91,6 @@ MDPS = mixing_mdps(np.random.default_rng(0), 2, states=4, successors=2)
         (lambda: reg.mixing_weight(0.5, 1), "gamma_eval = 1"),
         (lambda: reg.mix(np.eye(2), [0.5, 0.6], 0.1), "distribution"),
         (lambda: reg.mix(np.eye(2), [0.5, 0.5], 1.1), "weight"),
-        (lambda: reg.implied_prior_strength([1], 0, 0.9), "ignores the transitions"),
         (lambda: reg.prior_study(np.random.default_rng(0), rare=0), "rare"),
         (lambda: reg.mix([1.0, 2.0], [0.5, 0.5], 0.1), "P must be a matrix"),
         (lambda: reg.mix(np.eye(2), [0.5, 0.25, 0.25], 0.1), "a last axis of 2 states"),
@@ -108,7 +100,6 @@ MDPS = mixing_mdps(np.random.default_rng(0), 2, states=4, successors=2)
             lambda: reg.mix(np.eye(2), [0.5, 0.5], [0.1, 0.2, 0.3]),
             r"weight must be one number or have shape \(2,\)",
         ),
-        (lambda: reg.implied_prior_strength([-1], 0.5, 0.9), "counts must be at least 0"),
         (lambda: reg.check_identity(np.eye(2), 0.5, 0.9, [0.5, 0.5]), "mdps must be of the kind MDPs"),
         (lambda: reg.check_identity(MDPS, 0.5, 0.9, np.full((3, 1, 1, 4), 0.25)), "does not fit transitions"),
         (lambda: reg.check_identity(MDPS, 0.5, 0.9, [0.25] * 4, policy=[0, 1]), "policy must have shape"),

@@ -30,7 +30,6 @@ def test_hand_worked_readings():
     assert w.half_life(0.5) == pytest.approx(1)
     assert w.mass_within(0.5, [0, 1, 2, 3]) == pytest.approx([0, 0.5, 0.75, 0.875])
     assert w.steps_to_weight(0.1, 1e-3) == pytest.approx(3)
-    assert w.gamma_for_horizon(4) == 0.75
     assert w.gamma_to_reach(2, 0.25) == pytest.approx(0.5)
 
 
@@ -49,11 +48,6 @@ def test_steps_and_gamma_invert_each_other(gamma, weight):
     assert w.weight_left(gamma, n) == pytest.approx(weight, rel=1e-6)
     if n > 0:
         assert w.gamma_to_reach(n, weight) == pytest.approx(gamma, rel=1e-9)
-
-
-@given(gammas)
-def test_horizon_inverts(gamma):
-    assert w.gamma_for_horizon(w.effective_horizon(gamma)) == pytest.approx(gamma, rel=1e-9)
 
 
 @given(gammas, st.integers(0, 200))
@@ -102,7 +96,6 @@ def test_edges():
         (lambda: w.describe(0.9, ["a"]), "array of numbers"),
         (lambda: w.steps_to_weight(0.9, 0), "weight must lie in"),
         (lambda: w.gamma_to_reach(0, 0.5), "steps must be above 0"),
-        (lambda: w.gamma_for_horizon(0.5), "at least 1 step"),
         (lambda: w.reach(10, math.nan), "finite"),
         (lambda: w.describe(0.9, [[1, 2]]), "steps must be a list of numbers"),
         (lambda: w.scientific(math.nan), "log10_value must be a finite number"),

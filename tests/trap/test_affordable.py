@@ -65,6 +65,13 @@ def test_the_least_bound_in_closed_form(eps):
 # --- the worst world ---------------------------------------------------------------------------------------
 
 
+def two_roads_loss(horizon, eps, gamma_eval):
+    """``H (2 X(n) - 1)``: what a planner at ``horizon`` loses in the world of two roads that is worst for it."""
+    n, H = a.two_roads_delay(horizon, eps), 1 / (1 - gamma_eval)
+    k = math.floor(n)
+    return H * (2 * gamma_eval**k * (1 - (n - k) * (1 - gamma_eval)) - 1)
+
+
 @pytest.mark.parametrize("eps", [0.3, 0.1, 0.03])
 @pytest.mark.parametrize("horizon", [1, 1.7, 3, 8, 20, 40])
 def test_two_roads_fool_a_real_planner(eps, horizon):
@@ -74,7 +81,7 @@ def test_two_roads_fool_a_real_planner(eps, horizon):
     assert planning.plan(model, 1 - 1 / horizon)[0] == 1
     loss = planning.policy_value(world, planning.plan(world, 0.99), 0.99)[0]
     loss -= planning.policy_value(world, planning.plan(model, 1 - 1 / horizon), 0.99)[0]
-    assert loss == pytest.approx(a.two_roads_loss(horizon, eps, gamma_eval=0.99), abs=1e-3)
+    assert loss == pytest.approx(two_roads_loss(horizon, eps, 0.99), abs=1e-3)
     if delay > 0.01:  # with a touch less pay on the short road the planner is not fooled
         _, model = a.two_roads(delay - 1e-6, eps)
         assert planning.plan(model, 1 - 1 / horizon)[0] == 0
@@ -83,7 +90,7 @@ def test_two_roads_fool_a_real_planner(eps, horizon):
 @given(st.floats(1e-3, 0.5), st.floats(0, 1))
 def test_worst_world_below_the_bound(eps, where):
     h = 1000**where
-    loss = a.two_roads_loss(h, eps, gamma_eval=0.999)
+    loss = two_roads_loss(h, eps, 0.999)
     for limit in a.LIMITS:
         assert loss <= min(a.loss_bound(h, eps, gamma_eval=0.999, limit=limit), 1000) + 1e-6
 
@@ -92,9 +99,7 @@ def test_worst_world_meets_the_bound_at_both_ends():
     for eps in (0.01, 0.1):
         for h in (1, 2, 1 + 1 / eps):
             bound = a.loss_bound(h, eps, gamma_eval=0.9999, limit="lobel-parr")
-            assert a.two_roads_loss(h, eps, gamma_eval=0.9999) == pytest.approx(
-                bound, rel=1e-3 if h == 2 else 1e-9
-            )
+            assert two_roads_loss(h, eps, 0.9999) == pytest.approx(bound, rel=1e-3 if h == 2 else 1e-9)
     assert a.two_roads_delay(1.001 + 1 / 0.1, 0.1) == 0  # everything can be lost
 
 
@@ -138,9 +143,7 @@ def test_losses_against_the_plain_planner(losses):
 
 def test_errors_put_in_are_the_errors_found(losses):
     assert losses.tv[:, :2] == pytest.approx(np.array([[0.3, 0.03]] * 2))
-    assert losses.tv_mean[:, :2] == pytest.approx(losses.tv[:, :2])
     assert (losses.tv_worst >= losses.tv - 1e-12).all()
-    assert (losses.tv_mean[:, 2] < losses.tv[:, 2]).all()
     assert losses.tv[1, 2] < losses.tv[0, 2]  # a slow world is learned to a smaller error
 
 
@@ -240,10 +243,6 @@ def test_plots(losses):
         ax = plots.plot_horizons(result, learned=learned).axes[0]
         assert len(ax.get_legend().get_texts()) == 5
         assert "total variation" in ax.get_xlabel()
-    ax = plots.plot_losses(losses, "ε = 0.3").axes[0]
-    assert len(ax.get_legend().get_texts()) == 3
-    with pytest.raises(BookError, match="level must be one of"):
-        plots.plot_losses(losses, "other")
     perturbed = a.Affordable(result.cells[:2], result.gap, result.verdict)
     with pytest.raises(BookError, match="no cell"):
         plots.plot_horizons(perturbed, learned=True)

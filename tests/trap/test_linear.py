@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import linear as lin
-from one_step_trap.trap.misspecified import crossover
 from one_step_trap.trap.plots.misspecified import plot_linear_ratio
 
 
@@ -39,58 +38,58 @@ def test_the_oscillator_swings_and_the_iterated_forecast_does_not():
     assert lin.bias(lin.oscillator(0.0), 4) == pytest.approx(0, abs=1e-20)  # turn 0: well specified
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 6))
-def test_seen_systems_have_no_bias_and_iterating_is_never_worse(seed, n):
-    system = random_system(seed)
-    gamma_0 = lin.autocovariance(system, 0)
-    assert lin.bias(system, n) == pytest.approx(0, abs=1e-9 * np.trace(gamma_0))
-    V = lin.asymptotic_variance(system, n)
-    assert V.ratio >= 1 - 1e-9
-    if n == 1:
-        assert V.ratio == pytest.approx(1)
-
-
-@pytest.mark.parametrize("a", [-0.6, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("a", [-0.6, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize("n", [1, 2, 6])
-def test_matrix_form_against_the_scalar_one(a, n):
-    V = lin.asymptotic_variance(lin.linear_system(a, noise=3.0), n)
-    gamma = 3 / (1 - a**2)
-    assert V.iterated == pytest.approx(gamma * n**2 * a ** (2 * n - 2) * (1 - a**2))
-    assert V.ratio == pytest.approx(lin.scalar_ratio(a, n))
+def test_scalar_ratio_by_its_sums(a, n):
+    noise = {k: sum(a ** (j + k) * a**j for j in range(n - k)) for k in range(n)}  # E[e_{t+k} e_t] at Σ = 1
+    direct = noise[0] + 2 * sum(a**k * noise[k] for k in range(1, n))
+    iterated = sum(a**i * a**j * a ** (n - 1 - i) * a ** (n - 1 - j) for i in range(n) for j in range(n))
+    assert lin.scalar_ratio(a, n) == pytest.approx(direct / iterated)
+    assert lin.scalar_ratio(a, n) >= 1 - 1e-12
 
 
-def test_scalar_ratio_by_hand():
-    # n = 2: V_direct = 1 + 2a² - 3a⁴ = (1-a²)(1+3a²), V_iterated = 4a²(1-a²), so the ratio is 3/4 + 1/(4a²).
-    for a in (0.2, 0.5, 0.9):
-        assert lin.scalar_ratio(a, 2) == pytest.approx(0.75 + 0.25 / a**2)
+def test_scalar_ratio_near_a_unit_root_and_far_from_it():
     assert lin.scalar_ratio(0.9999, 10) == pytest.approx(1, abs=0.01)  # near a unit root both are alike
     ratios = [lin.scalar_ratio(a, 5) for a in (0.9, 0.7, 0.5, 0.3)]
     assert (np.diff(ratios) > 0).all()  # the more stable the system, the more direct estimation costs
 
 
-def test_units_of_the_output_do_not_change_the_ratio():
-    system = random_system(3)
-    scaled = lin.linear_system(system.A, C=5 * np.eye(3), noise=system.noise)
-    plain, large = lin.asymptotic_variance(system, 4), lin.asymptotic_variance(scaled, 4)
-    assert large.ratio == pytest.approx(plain.ratio)
-    assert large.direct == pytest.approx(25 * plain.direct)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 6))
+def test_seen_systems_have_no_bias(seed, n):
+    system = random_system(seed)
+    assert lin.bias(system, n) == pytest.approx(0, abs=1e-9 * np.trace(lin.autocovariance(system, 0)))
 
 
 # --- data and models --------------------------------------------------------------------------------------
+
+
+def simulated(system: lin.LinearSystem, transitions: int, rng: np.random.Generator) -> np.ndarray:
+    """What `simulate` returns for one generator, (transitions + 1, P), one step at a time."""
+    draws = rng.standard_normal((transitions + 1, len(system.A)))
+    x = np.linalg.cholesky(lin.state_covariance(system)) @ draws[0]
+    seen = [system.C @ x]
+    for draw in draws[1:]:
+        x = system.A @ x + np.linalg.cholesky(system.noise) @ draw
+        seen.append(system.C @ x)
+    return np.array(seen)
+
+
+def fitted(stream: np.ndarray, n: int) -> np.ndarray:
+    return np.linalg.lstsq(stream[:-n], stream[n:], rcond=None)[0].T
 
 
 def test_fast_simulation_and_fits_agree_with_the_readable_ones():
     system = lin.linear_system(random_system(5).A, C=[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
     c = lin.compare_linear(system, n_step=(1, 3), sizes=(20, 100), seeds=2, seed=6)
     for i, child in enumerate(np.random.SeedSequence(6).spawn(2)):
-        stream = lin.simulate_reference(system, 100, np.random.default_rng(child))
+        stream = simulated(system, 100, np.random.default_rng(child))
         for b, size in enumerate((20, 100)):
-            one_step = lin.fit(stream[: size + 1], 1)
+            one_step = fitted(stream[: size + 1], 1)
             for j, n in enumerate((1, 3)):
                 best, gamma_0 = lin.best_forecast(system, n), lin.autocovariance(system, 0)
                 iterated = np.linalg.matrix_power(one_step, n) - best
-                direct = lin.fit(stream[: size + 1], n) - best
+                direct = fitted(stream[: size + 1], n) - best
                 assert c.iterated[i, b, j] == pytest.approx(np.trace(iterated @ gamma_0 @ iterated.T))
                 assert c.direct[i, b, j] == pytest.approx(np.trace(direct @ gamma_0 @ direct.T))
 
@@ -120,7 +119,7 @@ def test_both_regimes():
     hidden = lin.compare_linear(lin.oscillator(0.2), n_step=5, sizes=(300, 3_000), seeds=40)
     assert hidden.ratio(3_000, 5, rng).high < 0.1
     assert hidden.errors(3_000, 5, rng)[0].value == pytest.approx(hidden.bias[0], rel=0.1)
-    assert crossover(hidden, 5, rng).value == 0  # ahead at every size
+    assert hidden.ratio(300, 5, rng).high < 1  # ahead at every size
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,6 @@ def test_both_regimes():
         (lambda: lin.linear_system(np.nan), "NaN"),
         (lambda: lin.oscillator(0.1, damping=1.0), "damping"),
         (lambda: lin.scalar_ratio(0, 2), "between 0 and 1"),
-        (lambda: lin.asymptotic_variance(lin.oscillator(0.1), 2), "fully seen"),
         (lambda: lin.bias(0.5, 2), "LinearSystem"),
         (lambda: lin.compare_linear(lin.linear_system(0.5), sizes=[5]), "at least 6"),
         (lambda: lin.simulate(lin.linear_system(0.5), 5, [3]), "Generator"),
@@ -159,11 +157,6 @@ def test_plot():
         lambda: lin.linear_system(np.zeros((0, 0))),
         lambda: lin.simulate(lin.linear_system(0.5), 10, []),
         lambda: lin.simulate(lin.linear_system(0.5), 10, 3),
-        lambda: lin.simulate_reference(lin.linear_system(0.5), -1, np.random.default_rng(0)),
-        lambda: lin.simulate_reference(None, 10, np.random.default_rng(0)),
-        lambda: lin.fit(np.zeros(5), 1),
-        lambda: lin.fit(np.zeros((5, 1)), 5),
-        lambda: lin.fit(np.full((5, 1), np.nan), 1),
     ],
 )
 def test_small_functions_check_their_input_too(call):

@@ -121,7 +121,6 @@ def test_the_same_twice():
         (lambda: p.trajectory_error("doubling", "float32", [1], 0), "longest must be at least 1"),
         (lambda: p.precision_study(0), "numpy.random.Generator"),
         (lambda: plots.plot_precision([]), "holds no trajectories"),
-        (lambda: plots.plot_lost([]), "nothing to draw"),
     ],
 )
 def test_bad_input(call, message):
@@ -132,9 +131,6 @@ def test_bad_input(call, message):
 def test_plots():
     study = p.precision_study(np.random.default_rng(5), starts=5, longest=100)
     assert len(plots.plot_precision(study).axes) == 2
-    figure = plots.plot_lost(study)
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["one step a digit", "doubling", "logistic"]
 
 
 @pytest.mark.parametrize("dtype", ["int8", ["float32"], None])

@@ -1,4 +1,4 @@
-"""Open-loop error: worlds whose error is known in closed form, the reference, steps to one sd, particles."""
+"""Open-loop error: worlds whose error is known in closed form, plain loops, steps to one sd."""
 
 import math
 
@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import rollout as r
-from one_step_trap.trap.networks import Training, train
-from one_step_trap.trap.plots import rollout as plots
+from one_step_trap.trap.networks import Training, predict, train
 from one_step_trap.trap.worlds import Trajectories, collect, trajectories
 
 
@@ -82,7 +81,6 @@ def test_total_is_the_root_mean_square_over_dimensions():
     assert error.sd == pytest.approx([1, 2])
     assert error.error[:, 0] == pytest.approx(np.tile([30.0, 40.0], (len(error.start), 1)))
     assert error.total[:, 0] == pytest.approx(np.sqrt((900 + 1600) / 2))
-    assert error.curves_by_dimension()[0] == pytest.approx([30, 40])
 
 
 @settings(max_examples=30, deadline=None)
@@ -101,7 +99,24 @@ def test_units_of_the_observation_do_not_matter(seed, scale, shift):
     assert two.total == pytest.approx(one.total, rel=1e-5, abs=1e-6, nan_ok=True)
 
 
-def test_vectorised_agrees_with_the_reference_bit_for_bit():
+def one_by_one(model, x0, a):
+    """What `open_loop` returns, one start and one step at a time."""
+    prediction = np.full((len(x0), a.shape[1] + 1, x0.shape[1]), np.nan)
+    for b in range(len(x0)):
+        x = x0[b]
+        prediction[b, 0] = x
+        for h in range(a.shape[1]):
+            if np.isnan(a[b, h]).any():
+                break
+            if np.isfinite(x).all():
+                x = predict(model, x[None], a[b, h][None])[0]
+            if not np.isfinite(x).all():
+                x = np.full_like(x, np.inf)
+            prediction[b, h + 1] = x
+    return prediction
+
+
+def test_vectorised_agrees_with_plain_loops_bit_for_bit(monkeypatch):
     data, _ = waves(episodes=6, steps=40)
     calls = []
 
@@ -112,18 +127,20 @@ def test_vectorised_agrees_with_the_reference_bit_for_bit():
 
     fast = r.rollout_error(model, data, depth=30, starts=5)
     batches = len(calls)
-    slow = r.rollout_error(model, data, depth=30, starts=5, reference=True)
+    monkeypatch.setattr(r, "open_loop", one_by_one)
+    slow = r.rollout_error(model, data, depth=30, starts=5)
     assert len(calls) - batches > 5 * batches
     assert np.array_equal(fast.error, slow.error, equal_nan=True)
     assert 0 < fast.diverged < 1
     assert fast.diverged == slow.diverged
 
 
-def test_a_network_agrees_with_its_reference():
+def test_a_network_agrees_with_plain_loops(monkeypatch):
     data = collect("Pendulum-v1", 1_000, 0)
     network = train(data, Training(hidden=8, updates=30), seed=0)
     fast = r.rollout_error(network, data, depth=20, starts=2)
-    slow = r.rollout_error(network, data, depth=20, starts=2, reference=True)
+    monkeypatch.setattr(r, "open_loop", one_by_one)
+    slow = r.rollout_error(network, data, depth=20, starts=2)
     assert fast.total == pytest.approx(slow.total, rel=1e-8, nan_ok=True)
 
 
@@ -132,21 +149,21 @@ def test_baselines():
     data = made([np.arange(21.0)] * 5)
     error = r.rollout_error(lambda x, a: x + 1, data, depth=5, starts=3)
     sd, h = np.arange(21).std(), np.arange(1, 6)
-    assert error.baseline_curve("no change") == pytest.approx(h / sd)
+    assert r.typical_curve(error.baselines["no change"], error.limit, "median") == pytest.approx(h / sd)
     later = error.start.time > 0
     assert error.baselines["last change"][later] == pytest.approx(0)
     assert error.baselines["last change"][~later] == pytest.approx(error.baselines["no change"][~later])
     t = error.start.time[:, None]
     assert error.baselines["mean"] == pytest.approx(np.abs(t + h - 10) / sd)
-    with pytest.raises(BookError, match="no baseline 'median'"):
-        error.baseline_curve("median")
 
 
 def test_the_mean_is_off_by_one_sd_by_definition():
     data = made([np.random.default_rng(e).normal(size=401) for e in range(40)])
     error = r.rollout_error(lambda x, a: x, data, depth=20, starts=20)
-    assert error.baseline_curve("mean", "rms") == pytest.approx(1, abs=0.1)
-    assert error.baseline_curve("no change", "rms") == pytest.approx(math.sqrt(2), abs=0.15)
+    assert r.typical_curve(error.baselines["mean"], error.limit, "rms") == pytest.approx(1, abs=0.1)
+    assert r.typical_curve(error.baselines["no change"], error.limit, "rms") == pytest.approx(
+        math.sqrt(2), abs=0.15
+    )
 
 
 def test_constant_dimensions_are_left_out_and_told():
@@ -154,7 +171,7 @@ def test_constant_dimensions_are_left_out_and_told():
     error = r.rollout_error(lambda x, a: x + np.array([1, 100]), data, depth=4)
     assert error.ignored == (1,)
     assert np.nanmax(error.total) == pytest.approx(0)
-    assert np.isnan(error.curves_by_dimension()[:, 1]).all()
+    assert np.isnan(error.error[..., 1]).all()
     still = made([[[1.0, 7.0]] * 10] * 5, dims=2)
     with pytest.raises(BookError, match="no dimension of the observations varies"):
         r.rollout_error(lambda x, a: x, still)
@@ -465,100 +482,6 @@ def test_same_seed_same_interval():
     error = r.rollout_error(lambda x, a: x, data, depth=20)
     one, two = (r.steps_to_one_sd(error, np.random.default_rng(4)) for _ in range(2))
     assert one == two
-
-
-# --- particles --------------------------------------------------------------------------------------------
-
-
-def test_particles_of_a_walk():
-    # The world is a random walk with steps of sd 1; the model draws the same. At depth h the mean is off by √h, and a
-    # particle by √(2h): the two walks part. The 90% interval holds 90%.
-    rng = np.random.default_rng(0)
-    data = made([np.concatenate([[0], rng.normal(size=30).cumsum()]) for _ in range(200)])
-    sampler = lambda x, a, g: x + g.normal(size=x.shape)  # noqa: E731
-    found = r.particle_error(sampler, data, np.random.default_rng(1), particles=200, depth=16, starts=1)
-    sd = r.data_scale(data)[0]
-    assert found.curve("of_mean", "rms") * sd == pytest.approx(np.sqrt(np.arange(1, 17)), rel=0.2)
-    assert found.curve("spread", "rms") * sd == pytest.approx(np.sqrt(np.arange(1, 17)), rel=0.05)
-    assert found.single**2 == pytest.approx(found.of_mean**2 + found.spread**2)
-    assert found.coverage() == pytest.approx(0.9, abs=0.08)
-
-
-def test_particles_that_blow_up_are_infinite():
-    data = made([np.arange(12.0)] * 6)
-    found = r.particle_error(
-        lambda x, a, g: np.where(x > 4, np.inf, x + 1),
-        data,
-        np.random.default_rng(0),
-        particles=3,
-        depth=8,
-        starts=1,
-    )
-    assert np.isinf(found.of_mean[:, -1]).all()
-    assert np.isinf(found.single[:, -1]).all()
-    assert not np.isnan(found.of_mean).any()
-
-
-def test_particles_of_an_ensemble_believe_one_member_each():
-    data = collect("Pendulum-v1", 1_200, 0)
-    network = train(data, Training(hidden=8, updates=60), seed=0, probabilistic=True, members=3)
-    found = r.particle_error(network, data, np.random.default_rng(0), particles=7, depth=12, starts=2)
-    again = r.particle_error(network, data, np.random.default_rng(0), particles=7, depth=12, starts=2)
-    assert np.array_equal(found.single, again.single, equal_nan=True)
-    assert found.limit == 12
-    # Without noise a particle follows its member alone, as the member would by itself.
-    plain = train(data, Training(hidden=8, updates=60), seed=0, members=3)
-    alone = [r.rollout_error(r._member(plain, m), data, depth=12, starts=2).total for m in range(3)]
-    cloud = r.particle_error(plain, data, np.random.default_rng(0), particles=3, depth=12, starts=2)
-    expected = np.sqrt(np.mean(np.square(alone), axis=0))
-    assert cloud.single == pytest.approx(expected, rel=1e-6, nan_ok=True)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"particles": 1}, "particles must be at least 2"),
-        ({"nominal": 1}, "nominal must lie between 0 and 1"),
-        ({"depth": 0}, "depth must be at least 1"),
-    ],
-)
-def test_bad_particles(options, message):
-    data, _ = drifts()
-    with pytest.raises(BookError, match=message):
-        r.particle_error(lambda x, a, g: x, data, np.random.default_rng(0), **options)
-
-
-def test_particles_need_a_generator_and_a_model():
-    data, _ = drifts()
-    with pytest.raises(BookError, match="Generator"):
-        r.particle_error(lambda x, a, g: x, data, 0)
-    with pytest.raises(BookError, match="must be callable"):
-        r.particle_error(None, data, np.random.default_rng(0))
-    found = r.particle_error(lambda x, a, g: x, data, np.random.default_rng(0), depth=2)
-    with pytest.raises(BookError, match="name must be"):
-        found.curve("inside")
-
-
-# --- figures ----------------------------------------------------------------------------------------------
-
-
-def test_plots():
-    data, truth = waves()
-    error = r.rollout_error(lambda x, a: truth(x, a) * 1.01, data, depth=20)
-    figure = plots.plot_rollout({"mine": error})
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-    assert lines["mine"] == pytest.approx(error.curve())
-    assert lines["guess: the mean"] == pytest.approx(error.baseline_curve("mean"))
-    dims = plots.plot_dimensions(error, ["a", "b"]).axes[0]
-    assert len(dims.get_legend().get_texts()) == 2
-    cloud = r.particle_error(
-        lambda x, a, g: truth(x, a) + 0.1 * g.normal(size=x.shape), data, np.random.default_rng(0), depth=20
-    )
-    assert len(plots.plot_particles(cloud).axes) == 2
-    with pytest.raises(BookError, match="names must name 2 dimensions"):
-        plots.plot_dimensions(error, ["a"])
-    with pytest.raises(BookError, match="nothing to draw"):
-        plots.plot_rollout({})
 
 
 @pytest.mark.parametrize(

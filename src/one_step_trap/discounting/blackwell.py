@@ -50,7 +50,6 @@ from one_step_trap.core.validate import (
     check_gamma,
     check_gammas,
     check_list,
-    check_positions,
     check_positive,
     short_repr,
 )
@@ -63,7 +62,6 @@ WIDTH = Fraction(1, 2**60)
 MAX_DENOMINATOR = 10**6
 ROUNDING = Fraction(1, 10**6)  # a row with floats that misses 1 by more is a mistake, and not rounding
 MAX_WORK = 10**9  # in states⁴ times digits: about a minute
-MAX_DELAY = 1_000  # corridors up to here fit in memory as fractions
 
 
 # -- Polynomials with rational coefficients
@@ -80,11 +78,6 @@ def _trim(p: list[Fraction] | Polynomial) -> Polynomial:
     while end and p[end - 1] == 0:
         end -= 1
     return tuple(p[:end])
-
-
-def evaluate(p: Polynomial, x: Fraction) -> Fraction:
-    """Return p(x), by Horner's rule; ``p`` lists the coefficients from the constant term up."""
-    return _evaluate(_check_polynomial(p), as_fraction(x, "x"))
 
 
 def _evaluate(p: Polynomial, x: Fraction) -> Fraction:
@@ -291,14 +284,6 @@ def value_polynomials(P: FractionArray, r: FractionArray) -> tuple[list[Polynomi
     return [_trim([term[s] for term in terms]) for s in range(S)], _trim(D)
 
 
-def advantage_polynomials(P: Any, R: Any, policy: tuple[int, ...]) -> list[list[Polynomial]]:
-    """Return p[s][a], the polynomial D(γ) A_π(s, a; γ): the sign of an advantage at every γ in [0, 1)."""
-    transitions, rewards = _check_mdp(P, R)
-    S, A = rewards.shape
-    chosen = check_positions(policy, "policy", below=A, shape=(S,))
-    return _advantages(transitions, rewards, tuple(chosen.tolist()))
-
-
 def _advantages(P: FractionArray, R: FractionArray, policy: tuple[int, ...]) -> list[list[Polynomial]]:
     S, A = R.shape
     N, D = value_polynomials(P[np.arange(S), list(policy)], R[np.arange(S), list(policy)])
@@ -459,31 +444,3 @@ def waiting_example(chance: Any, bonus: Any) -> tuple[FractionArray, FractionArr
         raise BookError(f"chance must lie in (0, 1] and bonus be above 0, got {chance} and {bonus}")
     P = [[[0, 0, 1], [1 - p, p, 0]], [[0, 0, 1]] * 2, [[0, 0, 1]] * 2]
     return as_fractions(P, "P"), as_fractions([[1, 0], [1 + b] * 2, [0, 0]], "R")
-
-
-def delay_discount(delay: int, bonus: float) -> float:
-    """Return the γ above which 1 + ``bonus`` after ``delay`` more steps is worth more than 1 now: γ =
-    (1+b)^{-1/n}.
-    """
-    n, b = check_count(delay, "delay"), check_positive(bonus, "bonus")
-    return float(np.exp(-np.log1p(b) / n))
-
-
-def delay_chain(delay: int, bonus: Any) -> tuple[FractionArray, FractionArray]:
-    """Return the MDP of :func:`delay_discount`: state 0 chooses 1 now (action 0) or a corridor of
-    ``delay`` steps to 1 + ``bonus``.
-
-    States: 0, the corridor 1..delay (the last one pays), and the end. ``delay`` at most 1,000 steps.
-    """
-    n, b = check_count(delay, "delay"), as_fraction(bonus, "bonus")
-    if n > MAX_DELAY:
-        raise BookError(
-            f"delay must be at most {MAX_DELAY:,} as an MDP (delay_discount takes any), got {n:,}"
-        )
-    P = np.zeros((n + 2, 2, n + 2), dtype=int)
-    P[0, 0, n + 1] = P[n + 1, :, n + 1] = 1
-    P[0, 1, 1] = 1
-    P[np.arange(1, n + 1), :, np.arange(2, n + 2)] = 1
-    R = np.zeros((n + 2, 2), dtype=object)
-    R[0, 0], R[n] = 1, 1 + b
-    return as_fractions(P.tolist(), "P"), as_fractions(R.tolist(), "R")

@@ -10,18 +10,17 @@
   drowns in the noise of the near rewards (or, without noise, in the rounding of floating-point numbers).
 
 The task is the discounting chain of bsuite (Osband et al. 2020, arXiv 1908.03568, appendix), written anew
-as a gymnasium environment with all its numbers as parameters.
+with all its numbers as parameters.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -45,8 +44,7 @@ from one_step_trap.core.validate import (
 from one_step_trap.errors import BookError
 from one_step_trap.study import Study
 
-BSUITE_DELAYS = (1, 3, 10, 30, 100)
-BSUITE_BONUS = 0.1
+BONUS = 0.1  # by which the far reward of bsuite exceeds the near one
 MONTE_CARLO = math.inf  # the n of an n-step return that runs to the end of every episode
 
 
@@ -85,17 +83,6 @@ class Chains:
         for name, value in (("delays", delays), ("rewards", rewards), ("length", length), ("noise", noise)):
             object.__setattr__(self, name, value)
 
-    @classmethod
-    def bsuite(
-        cls, mapping_seed: int = 4, *, delays: Sequence[int] = BSUITE_DELAYS, bonus: float = BSUITE_BONUS
-    ) -> Chains:
-        """Return bsuite's task: every chain pays 1, chain ``mapping_seed`` modulo their number more."""
-        steps = [check_count(delay, "delay") for delay in check_list(delays, "delays", empty=True)]
-        lucky = check_count(mapping_seed, "mapping_seed", minimum=0) % max(len(steps), 1)
-        bonus = check_real(bonus, "bonus")
-        rewards = tuple(1.0 + bonus * (i == lucky) for i in range(len(steps)))
-        return cls(tuple(steps), rewards, max(steps, default=1))
-
     @property
     def best(self) -> int:
         """The chain with the largest reward: what an undiscounted chooser takes."""
@@ -110,83 +97,6 @@ class Chains:
         """Tell whether the optimum at ``gamma`` takes the chain with the largest reward, and strictly so."""
         values = self.values(gamma)
         return bool(values[self.best] > np.delete(values, self.best).max())
-
-    def critical_gamma(self) -> float:
-        """Return the discount above which the chain with the largest reward is the one to choose.
-
-        A chain with reward r at delay d loses against the best one, r' > r at delay D, iff r' γ^(D-1) > r
-        γ^(d-1). Where the best pays more but later (r > 0, D > d) that is γ > (r/r')^(1/(D-d)). Where all that
-        can be had is a cost, the best one is the smallest, and a larger cost may tempt because it is later (r' <
-        0, d > D): γ > (r'/r)^(1/(d-D)). In every other case the best wins at any γ > 0. Only the *difference* of
-        the delays enters: it does not matter whether the first reward counts with weight γ⁰ or γ¹. The answer is
-        the largest such threshold over the other chains, in [0, 1).
-
-        An error where several chains share the largest reward: then the nearest of them is best below γ = 1, all
-        are alike at γ = 1, and no discount makes one of them win from there on.
-        """
-        D, r_best = self.delays[self.best], self.rewards[self.best]
-        tied = [str(i) for i, r in enumerate(self.rewards) if r == r_best]
-        if len(tied) > 1:
-            raise BookError(
-                f"a critical discount needs one largest reward, but chains {', '.join(tied)} all pay {r_best:g}"
-            )
-        threshold = 0.0
-        for d, r in zip(self.delays, self.rewards, strict=True):
-            if 0 < r < r_best and d < D:
-                threshold = max(threshold, (r / r_best) ** (1 / (D - d)))
-            elif r < r_best < 0 and d > D:
-                threshold = max(threshold, (r_best / r) ** (1 / (d - D)))
-        return threshold
-
-
-class DiscountingChain(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """bsuite's discounting chain for gymnasium: the first action chooses, the later ones change nothing.
-
-    The observation is (chosen chain, or -1 before the choice; share of the episode that has passed),
-    float32, shape (2,). The episode **terminates** after ``chains.length`` steps: the clock is part of the
-    observation, so the end belongs to the task and is no time limit imposed from outside. It is in no
-    registry: make it by calling the class.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - gymnasium's own declaration
-
-    def __init__(self, chains: Chains | None = None) -> None:
-        self.chains = (
-            Chains.bsuite() if chains is None else check_kind(chains, Chains, "chains", made_by="Chains(...)")
-        )
-        n = len(self.chains.delays)
-        self.action_space = gymnasium.spaces.Discrete(n)
-        self.observation_space = gymnasium.spaces.Box(
-            np.array([-1, 0], dtype=np.float32), np.array([n - 1, 1], dtype=np.float32)
-        )
-        self.chain, self.time = -1, 0
-
-    def _observation(self) -> NDArray[np.float32]:
-        return np.array([self.chain, self.time / self.chains.length], dtype=np.float32)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; ``seed`` seeds the noise, the only chance in the task."""
-        super().reset(seed=seed)
-        self.chain, self.time = -1, 0
-        return self._observation(), {}
-
-    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Take a step; the first action of an episode is the choice."""
-        if self.time >= self.chains.length:
-            raise BookError("the episode is over: call reset() before the next step")
-        if not self.action_space.contains(action):
-            raise BookError(
-                f"action must be a whole number in 0..{len(self.chains.delays) - 1}, got {action!r}"
-            )
-        if self.time == 0:
-            self.chain = int(action)
-        self.time += 1
-        reward = self.chains.rewards[self.chain] if self.time == self.chains.delays[self.chain] else 0.0
-        if self.chains.noise > 0:
-            reward += self.chains.noise * float(self.np_random.standard_normal())
-        return self._observation(), reward, self.time == self.chains.length, False, {}
 
 
 # --- exact limits -----------------------------------------------------------------------------------------
@@ -387,46 +297,6 @@ def _check_training(chains: Chains, agent: Agent, episodes: int) -> int:
     return check_count(episodes, "episodes")
 
 
-def train_reference(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
-    """Train online in the gymnasium environment with n-step TD as in Sutton & Barto (2018, section 7.1).
-
-    Slow and readable; `train` gives the same results. At time t + n the value of the state at t is updated::
-
-        G = R_{t+1} + γ R_{t+2} + … + γ^(n-1) R_{t+n} + γ^n V(S_{t+n})        V(S_t) ← V(S_t) + α (G - V(S_t))
-    """
-    episodes = _check_training(chains, agent, episodes)
-    env_seed, agent_seed = _two_seeds(seed)
-    env, rng = DiscountingChain(chains), np.random.default_rng(agent_seed)
-    L, n, best = chains.length, int(min(agent.n_step, chains.length)), chains.best
-    V = np.zeros((len(chains.delays), L + 1))  # (chains, L + 1); V[:, L] = 0 is the end
-    visits = np.zeros(len(V), dtype=np.int64)  # (chains,)
-    last_wrong = 0
-    for episode in range(episodes):
-        env.reset(seed=env_seed if episode == 0 else None)
-        explore = rng.random() < agent.epsilon
-        c = int(rng.random() * len(V)) if explore else _greedy(V, rng.random())
-        visits[c] += 1
-        alpha = 1 / visits[c] if agent.alpha is None else agent.alpha
-        rewards: list[float] = []  # R_1 … R_L of this episode
-        for now in range(1, L + n):
-            if now <= L:
-                rewards.append(env.step(c)[1])
-            t = now - n  # the time whose n-step return is complete now
-            if t >= 0:
-                G = sum(agent.gamma**k * R for k, R in enumerate(rewards[t : t + n]))
-                G += agent.gamma**n * V[c, t + n] if t + n < L else 0.0
-                V[c, t] += alpha * (G - V[c, t])
-        if not _prefers(V, best):
-            last_wrong = episode + 1
-    return _trained(V, visits, last_wrong, best)
-
-
-def _greedy(V: NDArray[np.float64], u: float) -> int:
-    """Return a chain of the largest value; ties are broken by ``u``, uniform in [0, 1)."""
-    top = np.flatnonzero(V[:, 0] == V[:, 0].max())
-    return int(top[int(u * len(top))])
-
-
 def _prefers(V: NDArray[np.float64], best: int) -> bool:
     """Tell whether the best chain has the strictly largest value."""
     return all(V[best, 0] > V[c, 0] for c in range(len(V)) if c != best)
@@ -441,7 +311,7 @@ def _trained(V: NDArray[np.float64], visits: NDArray[np.int64], last_wrong: int,
 def _train(  # type: ignore[no-untyped-def]
     delays, rewards, L, noise, gamma, n, alpha, epsilon, episodes, best, env_rng, rng
 ):
-    """Run `train_reference`'s loop, compiled; ``alpha`` 0 stands for 1/visits. See `train`."""
+    """Run the episodes, compiled; ``alpha`` 0 stands for 1/visits. See `train`."""
     C = len(delays)
     V = np.zeros((C, L + 1))
     visits = np.zeros(C, dtype=np.int64)
@@ -491,7 +361,9 @@ def _train(  # type: ignore[no-untyped-def]
 
 
 def train(chains: Chains, agent: Agent, episodes: int, seed: int) -> Trained:
-    """Train the agent of `train_reference`, compiled: the same episodes, choices and values (to rounding).
+    """Train with n-step TD as in Sutton & Barto (2018, section 7.1). At time t + n the value of the state at t is updated::
+
+        G = R_{t+1} + γ R_{t+2} + … + γ^(n-1) R_{t+n} + γ^n V(S_{t+n})        V(S_t) ← V(S_t) + α (G - V(S_t))
 
     A state is visited once in an episode and n-step TD looks forward only, so that updating after the
     episode equals updating online. The n-step return is then a difference of two suffix sums, G = tail_t +
@@ -539,7 +411,7 @@ class Settings:
     seeds: tuple[int, ...] = tuple(range(50))
     episodes: int = 20_000
     noisy_episodes: int = 2_000
-    bonus: float = BSUITE_BONUS
+    bonus: float = BONUS
     noise: float = 0.1
     alpha: float = 0.5
     epsilon: float = 0.1

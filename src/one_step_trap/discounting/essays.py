@@ -309,12 +309,6 @@ def _check_ratio(ratio: Interval) -> Interval:
     return ratio
 
 
-def essay_tokens(words: int, ratio: Interval) -> Interval:
-    """Return the tokens of an essay of ``words`` words at ``ratio`` tokens per word, with its interval."""
-    words, ratio = check_count(words, "words"), _check_ratio(ratio)
-    return Interval(words * ratio.value, words * ratio.low, words * ratio.high, ratio.n)
-
-
 def essay_words(tokens: int, ratio: Interval) -> Interval:
     """Return the words that make ``tokens`` tokens at ``ratio`` tokens per word, with its interval."""
     tokens, ratio = check_count(tokens, "tokens"), _check_ratio(ratio)
@@ -335,10 +329,3 @@ def published_tokens(ratio: Interval, published: Iterable[Published] = PUBLISHED
     return pd.DataFrame(
         rows, columns=["what", "words_low", "words_high", "tokens_low", "tokens_high", "source"]
     )
-
-
-def bytes_per_token(texts: Iterable[Text], encode: Encode) -> float:
-    """Return UTF-8 bytes per token over all texts: a ratio that needs no notion of a word."""
-    texts = check_kinds(texts, Text, "texts")
-    tokens = int(count_tokens(texts, encode)["tokens"].sum())
-    return sum(len(text.text.encode()) for text in texts) / tokens

@@ -21,7 +21,6 @@ from one_step_trap.core.stats import Interval, bootstrap_interval
 from one_step_trap.core.validate import (
     FloatArray,
     check_at_least_zero,
-    check_callable,
     check_choice,
     check_count,
     check_finite,
@@ -33,7 +32,6 @@ from one_step_trap.core.validate import (
     check_positions,
     check_positive,
     check_probability,
-    check_real,
     check_rng,
     check_transition_matrix,
 )
@@ -149,20 +147,6 @@ def reversal_delay(small: float, large: float, gap: float, k: float = 1.0) -> fl
     if b <= a:
         raise BookError(f"large must exceed small, got {b:g} and {a:g}")
     return (a * (1 + k * d) - b) / (k * (b - a))
-
-
-def prefers_later(
-    weight: Callable[[ArrayLike], FloatArray], delays: ArrayLike, small: float, large: float, gap: float
-) -> np.ndarray:
-    """Return, for each delay t, whether ``large`` at t + ``gap`` is worth more than ``small`` at t under
-    ``weight``.
-    """
-    check_callable(weight, "weight")
-    t, gap = _check_steps(delays, "delays"), check_at_least_zero(gap, "gap")
-    late, soon = (check_finite(weight(x), "what weight returns") for x in (t + gap, t))
-    if late.shape != t.shape or soon.shape != t.shape:
-        raise BookError(f"weight must return an array of the shape that it gets, {t.shape}, got {soon.shape}")
-    return np.asarray(check_real(large, "large") * late > check_real(small, "small") * soon)
 
 
 # -- Values by time scale: W_z = V_{γ_z} - V_{γ_{z-1}}

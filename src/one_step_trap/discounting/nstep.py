@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -231,30 +231,13 @@ def run_episode(
         V[states[tau]] += alpha * (G - V[states[tau]])
 
 
-def n_step_td_reference(walks: Walks, n_step: int, alpha: float, *, gamma: float = 1.0) -> FloatArray:
-    """Return V after every episode, (repetitions, episodes, N), for one n and one α, by plain loops."""
-    check_kind(walks, Walks, "walks", made_by="sample_walks")
-    n_step, gamma = check_count(n_step, "n_step"), check_gamma(gamma, episodic=True)
-    alpha = check_at_least_zero(alpha, "alpha")
-    history = []
-    for run in walks.episodes:
-        V = [0.0] * (walks.n_states + 2)
-        for path in run:
-            states = path.tolist()
-            rewards = [0.0] * len(states)
-            rewards[-1] = RIGHT_REWARD if states[-1] == walks.n_states + 1 else LEFT_REWARD
-            run_episode(V, states, rewards, n_step, alpha, gamma)
-            history.append(V[1:-1])
-    return np.array(history).reshape(len(walks.episodes), -1, walks.n_states)
-
-
 # --- to be fast: all n, all α and all repetitions at once -------------------------------------------------
 
 
 def n_step_td(
     walks: Walks, n_steps: Iterable[int] = N_STEPS, alphas: Iterable[float] = ALPHAS, *, gamma: float = 1.0
 ) -> NStepResult:
-    """Run n-step TD for every n and α on the same walks: the updates of ``n_step_td_reference``, vectorised.
+    """Run n-step TD for every n and α on the same walks: the updates of ``run_episode``, vectorised.
 
     The walk does not depend on V, so all runs can take their u-th update together: one NumPy operation over
     (repetitions, n, α). Giving each end of the row its exit reward as a fixed value removes the two cases
@@ -340,20 +323,6 @@ def compare_n(choose: NStepResult, judge: NStepResult, rng: np.random.Generator)
         choose.n_steps[best],
         advantage,
         _verdict(best, gaps, advantage, float(np.abs(rms).max())),
-    )
-
-
-def first_episodes(result: NStepResult, episodes: int) -> NStepResult:
-    """Return the same runs cut after their first ``episodes`` episodes."""
-    check_kind(result, NStepResult, "result", made_by="n_step_td")
-    episodes = check_count(episodes, "episodes")
-    if episodes > result.errors.shape[1]:
-        raise BookError(f"the runs hold {result.errors.shape[1]} episodes, got episodes = {episodes}")
-    return replace(
-        result,
-        errors=result.errors[:, :episodes],
-        bias_squared=result.bias_squared[:episodes],
-        variance=result.variance[:episodes],
     )
 
 

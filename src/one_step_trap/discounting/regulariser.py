@@ -94,19 +94,6 @@ def _check_prior(prior: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     return rho
 
 
-def implied_prior_strength(counts: ArrayLike, gamma: float, gamma_eval: float) -> FloatArray:
-    """Return α = n ε/(1-ε) = n (γ_e/γ - 1), the visits that a lower discount pretends to have seen of the
-    prior.
-    """
-    n = check_finite(counts, "counts")
-    if (n < 0).any():
-        raise BookError(f"counts must be at least 0, got {n.min():g}")
-    epsilon = mixing_weight(gamma, gamma_eval)
-    if epsilon == 1:
-        raise BookError("gamma = 0 ignores the transitions altogether: an infinitely strong prior")
-    return np.asarray(n * epsilon / (1 - epsilon))
-
-
 @dataclass(frozen=True)
 class IdentityCheck:
     """The proposition on a batch of MDPs: the shift it predicts (M,) and by how much it is missed

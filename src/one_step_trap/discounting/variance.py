@@ -32,7 +32,6 @@ from one_step_trap.core.validate import (
 from one_step_trap.errors import BookError
 
 MAX_STEPS = 100_000  # a return of more steps is not simulated unless asked for: it would take minutes
-MAX_DRAWS = 10_000_000  # steps of all returns of the slow reference together: about ten seconds
 
 
 @dataclass(frozen=True)
@@ -245,40 +244,6 @@ def _check_length(
         f"gamma = {gamma:.12g} takes {limit:,} steps until its weight falls to tolerance = {tolerance:g}, more than "
         f"max_steps = {max_steps:,}; use a smaller gamma, a larger tolerance, or more max_steps"
     )
-
-
-def sample_returns_reference(
-    process: RewardProcess,
-    gamma: float,
-    rng: np.random.Generator,
-    *,
-    n: int = 100,
-    start: int = 0,
-    tolerance: float = 1e-4,
-) -> FloatArray:
-    """Return what :func:`sample_returns` returns for γ < 1, one walk and one step at a time: slow, and easy
-    to read.
-    """
-    gamma, n, start = _check_simulation(process, check_gamma(gamma), rng, n, start)
-    steps = truncation_horizon(gamma, tolerance)
-    if n * steps > MAX_DRAWS:
-        raise BookError(
-            f"{n:,} returns of {steps:,} steps are too many one step at a time: {MAX_DRAWS:,} steps at most"
-        )
-    noisy = bool(process.noise.any())
-    draws = [(rng.random(n), rng.standard_normal(n) if noisy else np.zeros(n)) for _ in range(steps)]
-    returns = np.zeros(n)
-    for walk in range(n):
-        s = start
-        for k, (uniform, normal) in enumerate(draws):
-            after, edge = 0, process.P[s, 0]
-            while uniform[walk] >= edge and after < len(process.P) - 1:
-                after += 1
-                edge += process.P[s, after]
-            reward = process.R[s, after] + math.sqrt(process.noise[s, after]) * normal[walk]
-            returns[walk] += gamma**k * reward
-            s = after
-    return returns
 
 
 def _check_simulation(

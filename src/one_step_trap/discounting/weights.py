@@ -81,14 +81,6 @@ def effective_horizon(gamma: float) -> float:
     return math.inf if gamma == 1 else 1 / (1 - gamma)
 
 
-def gamma_for_horizon(horizon: float) -> float:
-    """Return the γ = 1 - 1/h whose effective horizon is ``horizon`` (in steps, at least 1)."""
-    h = check_real(horizon, "horizon")
-    if h < 1:
-        raise BookError(f"horizon must be at least 1 step (gamma = 0), got {h:g}")
-    return 1 - 1 / h
-
-
 def steps_to_weight(gamma: float, weight: float) -> float:
     """Return the n, in steps and not rounded, at which γⁿ = w: n = ln w / ln γ.
 

@@ -155,18 +155,6 @@ def two_roads_delay(horizon: float, eps_tv: float) -> float:
     return k + (1 - level / shorter**k) / (1 - shorter)
 
 
-def two_roads_loss(horizon: float, eps_tv: float, *, gamma_eval: float) -> float:
-    """Return V* - V^π̂ in the world of :func:`two_roads` that is worst for a planner at ``horizon``.
-
-    ``H (2 X(n) - 1)`` with n = :func:`two_roads_delay` and X at γ_eval; about H - 2n. No smaller than this is
-    what a planner at that horizon can be made to lose; no more than :func:`loss_bound`.
-    """
-    gamma_eval = check_gamma(gamma_eval, name="gamma_eval")
-    n, H = two_roads_delay(horizon, eps_tv), 1 / (1 - gamma_eval)
-    k = math.floor(n)
-    return H * (2 * gamma_eval**k * (1 - (n - k) * (1 - gamma_eval)) - 1)
-
-
 def two_roads_horizon(eps_tv: float) -> float:
     """Return the horizon that loses least in its worst world of two roads, by search: about .37/ε for small ε."""
     eps = check_probability(eps_tv, "eps_tv")
@@ -262,14 +250,13 @@ class PlanningLosses:
 
     ``loss`` (dwell, level, mdps, h): V* - V^π̂ at γ_eval, mean over states and models. ``worst`` (dwell,
     level, h): the largest over states, models and MDPs. ``tv`` (dwell, level): the TV error max over (s, a), mean over
-    models; ``tv_mean``: mean over (s, a) too; ``tv_worst``: of the worst model.
+    models; ``tv_worst``: of the worst model.
     """
 
     study: PlanningStudy
     loss: FloatArray
     worst: FloatArray
     tv: FloatArray
-    tv_mean: FloatArray
     tv_worst: FloatArray
 
     def violations(self) -> int:
@@ -301,9 +288,7 @@ def run_study(study: PlanningStudy, rng: np.random.Generator) -> PlanningLosses:
         tv = np.abs(models - paced[:, None, None]).sum(axis=-1) / 2  # (M, L, D, S, A)
         largest = tv.max(axis=(3, 4))  # (M, L, D)
         loss, worst = _losses(study, paced, R, models)
-        parts.append(
-            (loss, worst, largest.mean(axis=(0, 2)), tv.mean(axis=(0, 2, 3, 4)), largest.max(axis=(0, 2)))
-        )
+        parts.append((loss, worst, largest.mean(axis=(0, 2)), largest.max(axis=(0, 2))))
     return PlanningLosses(study, *(np.stack(column) for column in zip(*parts, strict=True)))
 
 

@@ -22,7 +22,6 @@ from one_step_trap.core.validate import (
     check_count,
     check_finite,
     check_gamma,
-    check_positive,
     check_probability,
     check_real,
     check_transition_matrix,
@@ -190,19 +189,6 @@ def interactive_bound(u: float, eps: float, horizon: int) -> float:
     return u * check_count(horizon, "horizon") * eps
 
 
-def never_recover_excess(eps: float, horizon: int) -> float:
-    """Return the exact excess cost of a learner that errs with probability ``eps`` a step and never recovers.
-
-    ``T - (1-ε) (1 - (1-ε)ᵀ)/ε``: every step after the first mistake costs 1, the mistake included. For small
-    T ε this is ε T(T+1)/2, about half of T² ε.
-    """
-    eps, T = check_probability(eps, "eps"), check_count(horizon, "horizon")
-    if eps == 1:
-        return float(T)
-    # Σ_{t=1}^{T} (1 - (1-ε)^t), each term without cancellation.
-    return float(-np.expm1(np.arange(1, T + 1) * math.log1p(-eps)).sum())
-
-
 # --- model-based policy optimisation ---------------------------------------------------------------------------
 
 
@@ -291,19 +277,6 @@ def branch_curves(
 # --- models with an infinite horizon ------------------------------------------------------------------------------
 
 
-def gamma_weights(gamma: float, gamma_tilde: float, steps: int) -> FloatArray:
-    """Return the weights α_1 ... α_H, (H,), that turn steps of a γ-model into one of a longer discount γ̃.
-
-    ``α_n = (1-γ̃)(γ̃-γ)^{n-1}/(1-γ)^n = (1-q) q^{n-1}``  with  ``q = (γ̃-γ)/(1-γ)``.
-
-    A γ-model draws the state that a walk is in after a Geometric(1-γ) number of steps. As printed, numerator
-    and denominator reach zero in floating point (n near 460 at γ = .8): the ratio q does not.
-    0 <= ``gamma`` <= ``gamma_tilde`` < 1. Source: Janner, Mordatch & Levine 2020, arXiv 2010.14496.
-    """
-    q = _thinning(gamma, gamma_tilde)
-    return np.asarray((1 - q) * q ** np.arange(check_count(steps, "steps")))
-
-
 def gamma_tail(gamma: float, gamma_tilde: float, steps: int) -> float:
     """Return the weight beyond the first H steps, ``Σ_{n>H} α_n = ((γ̃-γ)/(1-γ))^H``.
 
@@ -311,38 +284,6 @@ def gamma_tail(gamma: float, gamma_tilde: float, steps: int) -> float:
     r_max/(1-γ̃).
     """
     return _thinning(gamma, gamma_tilde) ** check_count(steps, "steps", minimum=0)
-
-
-def gamma_steps(gamma: float, gamma_tilde: float, *, mass: float = 0.95) -> int:
-    """Return how many steps of a γ-model hold the share ``mass`` of γ̃'s weight: the least H with tail <= 1-mass."""
-    q, mass = _thinning(gamma, gamma_tilde), check_probability(mass, "mass")
-    if mass == 1:
-        raise BookError("mass must be below 1: all of the weight takes infinitely many steps")
-    if q == 0 or mass == 0:
-        return 1 if mass > 0 else 0
-    H = max(0, math.ceil(math.log1p(-mass) / math.log(q)) - 1)
-    while q**H > (1 - mass) * (1 + 1e-12):
-        H += 1
-    return H
-
-
-def mixture_gap(P: ArrayLike, gamma: float, gamma_tilde: float, *, tail: float = 1e-13) -> float:
-    """Return the largest entry of ``|M_γ̃ - Σ_n α_n M_γⁿ|``, which the mixture identity says is 0.
-
-    ``M_γ = (1-γ) P (I - γP)⁻¹`` (S, S) is the γ-model of the chain ``P`` (S, S). The sum stops where the weight
-    beyond it is at most ``tail``.
-    """
-    chain, q = check_transition_matrix(P), _thinning(gamma, gamma_tilde)
-    tail = check_positive(tail, "tail")
-    if chain.ndim != 2:
-        raise BookError(f"P must be one matrix of shape (S, S), got shape {chain.shape}")
-    M, power, total = mdps.gamma_model(chain, gamma), np.eye(len(chain)), np.zeros_like(chain)
-    weight, left = 1 - q, 1.0
-    while left > tail:
-        power = power @ M
-        total += weight * power
-        weight, left = weight * q, left * q
-    return float(np.abs(mdps.gamma_model(chain, gamma_tilde) - total).max())
 
 
 def _thinning(gamma: float, gamma_tilde: float) -> float:

@@ -23,7 +23,6 @@ from one_step_trap.trap import bounds_instances as draws
 from one_step_trap.trap.bounds_instances import Batch, Strings
 
 TOLERANCE = 1e-9  # relative
-INSTANCES = 12_000
 REQUIRED = 10_000
 HOLDS = "holds"
 DOES_NOT_HOLD = "does not hold"
@@ -149,17 +148,6 @@ class BoundCheck:
                 "violated": self.violated,
             }
         )
-
-    def by_setting(self) -> pd.DataFrame:
-        """Return instances, violations and the largest and median tightness for each setting and kind."""
-        groups = self.to_frame().groupby([self.bound.setting_name, "kind"], sort=True)
-        table = groups.agg(
-            instances=("tightness", "size"),
-            violations=("violated", "sum"),
-            largest=("tightness", "max"),
-            median=("tightness", "median"),
-        )
-        return table.reset_index()
 
 
 def check(name: str, instances: int, rng: np.random.Generator) -> BoundCheck:

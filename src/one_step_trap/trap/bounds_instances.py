@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from one_step_trap.core import tabular
-from one_step_trap.core.validate import FloatArray, check_count, check_rng
+from one_step_trap.core.validate import FloatArray
 from one_step_trap.trap import mdps
 from one_step_trap.trap.bounds import (
     branched_bound,
@@ -28,7 +28,6 @@ from one_step_trap.trap.bounds import (
     lipschitz_bound,
     lobel_parr_bound,
     mbpo_bound,
-    simulation_bound,
 )
 
 Strings = NDArray[np.str_]
@@ -106,23 +105,6 @@ def draw_simulation(n: int, rng: np.random.Generator) -> Batch:
 def draw_lobel_parr(n: int, rng: np.random.Generator) -> Batch:
     """Return value errors beside the bound of Lobel & Parr, rewards in [0, 1]."""
     return _value_pairs(n, rng, lambda r, p, gamma: 1 / (1 - gamma) - (1 - r) / (1 - gamma * (1 - p / 2)))
-
-
-def simulation_reference(n: int, rng: np.random.Generator) -> FloatArray:
-    """Return the tightness (n,) of the pairs of :func:`draw_simulation`, one at a time: slow, and easy to read."""
-    check_rng(rng)
-    tightness = []
-    cells = value_cells()
-    shares = np.array_split(np.arange(check_count(n, "n")), len(cells))
-    for share, (gamma, states, kind) in zip(shares, cells, strict=True):
-        for P, P_hat, r, r_hat in zip(*draw_chains(rng, len(share), gamma, states, kind), strict=True):
-            V = np.linalg.solve(np.eye(states) - gamma * P, r)
-            V_hat = np.linalg.solve(np.eye(states) - gamma * P_hat, r_hat)
-            eps_l1 = max(float(np.abs(P[s] - P_hat[s]).sum()) for s in range(states))
-            eps_r = max(abs(float(r[s] - r_hat[s])) for s in range(states))
-            error = max(abs(float(V[s] - V_hat[s])) for s in range(states))
-            tightness.append(error / simulation_bound(eps_r, min(eps_l1, 2.0), gamma))
-    return np.array(tightness)
 
 
 def attain_lobel_parr() -> float:

@@ -35,7 +35,6 @@ from one_step_trap.core.validate import (
     check_count,
     check_finite,
     check_real,
-    check_transition_matrix,
 )
 from one_step_trap.errors import BookError
 
@@ -118,7 +117,7 @@ def n_step_error(
     ``method``: "squaring" multiplies by powers P, P², P⁴, ... that are computed once, and costs O(S³ log n); "loop"
     makes n sparse products, and is cheaper for long lines; "auto" takes the cheaper one. Both divide by the sum
     whenever they return a distribution, and squaring at each product, so that rows sum to 1 within 1e-15 at any n. (Without
-    that the mass drifts by about n 2⁻⁵³.) ``n_step_error_reference`` is the plain loop.
+    that the mass drifts by about n 2⁻⁵³.)
     """
     true, model = _pair(P, P_hat)
     grid = log_steps() if steps is None else check_steps(steps)
@@ -132,38 +131,6 @@ def n_step_error(
         rows.append([total_variation(p, q), kl_divergence(p, q, covered=covered), wasserstein(p, q, x)])
     worst = np.array([[distance.max(axis=-1) for distance in row] for row in rows])  # (N, 3, ...)
     tv, kl, w1 = np.moveaxis(worst, 0, -1)
-    return ErrorCurve(grid, tv, kl, w1)
-
-
-def n_step_error_reference(
-    P: ArrayLike,
-    P_hat: ArrayLike,
-    steps: ArrayLike,
-    *,
-    start: ArrayLike | None = None,
-    positions: ArrayLike | None = None,
-) -> ErrorCurve:
-    """Return what `n_step_error` returns for one pair of chains, by stepping both models one step at a time."""
-    P, P_hat, grid = check_transition_matrix(P), check_transition_matrix(P_hat, "P_hat"), check_steps(steps)
-    if P.ndim != 2 or P.shape != P_hat.shape:
-        raise BookError(f"P and P_hat must be (S, S), of the same size, got {P.shape} and {P_hat.shape}")
-    S = len(P)
-    mu, x = _check_start(start, S), _check_positions(positions, S)
-    covered = bool((P_hat[P > 0] > 0).all())
-    p = q = mu
-    rows = []
-    for n in range(1, grid[-1] + 1):
-        p, q = p @ P, q @ P_hat
-        if n in grid:
-            p, q = normalised(p), normalised(q)
-            tv = max(0.5 * sum(abs(a - b)) for a, b in zip(p, q, strict=True))
-            kl = max(float(kl_divergence(a, b, covered=covered)) for a, b in zip(p, q, strict=True))
-            w1 = max(
-                sum(abs(sum((a - b)[: i + 1])) * (x[i + 1] - x[i]) for i in range(S - 1))
-                for a, b in zip(p, q, strict=True)
-            )
-            rows.append((tv, kl, w1))
-    tv, kl, w1 = np.array(rows).T
     return ErrorCurve(grid, tv, kl, w1)
 
 
@@ -299,8 +266,8 @@ def geometric_bound(eps: float, K: float, steps: ArrayLike) -> FloatArray:
 
     An upper bound of the n-step error of any model that errs by at most ``eps`` >= 0 in one step, from every state, where one
     step of the true dynamics (or of the model) stretches distances by at most ``K`` >= 0. In TV: K is
-    Dobrushin's coefficient, and `wrong_place` attains it. In W₁: K is the Lipschitz constant of the dynamics (Asadi et al.
-    2018, arXiv 1804.07193), and `affine` attains it (both in regimes). Above 1.8e308 the number is infinite.
+    Dobrushin's coefficient, and `regimes.wrong_place` attains it. In W₁: K is the Lipschitz constant of the dynamics (Asadi
+    et al. 2018, arXiv 1804.07193), and x' = Kx beside x' = Kx + ε attains it. Above 1.8e308 the number is infinite.
 
     Proof. μP̂ⁿ - μPⁿ = Σ_{k<n} μP̂ᵏ (P̂ - P) Pⁿ⁻¹⁻ᵏ, a telescoping sum. Term k is an error of size at most ε, carried
     through n-1-k true steps.

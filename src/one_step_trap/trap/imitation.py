@@ -68,8 +68,8 @@ def recoverable_cost(eps: float, T: int, *, recover: float = 1.0) -> float:
 
         J(T) = ε/(1-λ) · ( T - λ(1-λᵀ)/(1-λ) ).
 
-    ``recover`` = 1 gives Tε. ``recover`` = 0 gives T - (1-ε)(1-(1-ε)ᵀ)/ε, as ``bounds.never_recover_excess``
-    does: 4.89 at ε = .001 and T = 100, about half of the bound T²ε = 10.
+    ``recover`` = 1 gives Tε. ``recover`` = 0 gives T - (1-ε)(1-(1-ε)ᵀ)/ε: 4.89 at ε = .001 and T = 100, about
+    half of the bound T²ε = 10.
     """
     eps, recover = check_probability(eps, "eps"), check_probability(recover, "recover")
     T = check_count(T, "T", minimum=0)
@@ -125,12 +125,6 @@ def cost_curves(
     costs = np.array([[recoverable_cost(eps, int(T), recover=r) for T in grid] for r in chances])
     bound = np.array([min(float(T), imitation_bound(eps, int(T))) for T in grid])
     return CostCurves(eps, grid, chances, costs, bound)
-
-
-def square_lasts(eps: float, recover: float = 0.0) -> float:
-    """Return 1/(1-λ) = 1/(ε + recover - ε recover), in steps: the cost is quadratic before, linear after."""
-    away = check_probability(eps, "eps") + check_probability(recover, "recover") * (1 - eps)
-    return math.inf if away == 0 else 1 / away
 
 
 def horizon_exponent(
@@ -306,22 +300,6 @@ def drive(road: Road, right: NDArray[np.bool_], bends: IntArray) -> IntArray:
     return states
 
 
-def drive_reference(road: Road, right: NDArray[np.bool_], bends: IntArray) -> IntArray:
-    """Return what :func:`drive` returns, one learner and one step at a time."""
-    states = np.empty_like(bends)
-    for learner in range(right.shape[0]):
-        place: int | None = None  # level of the ditch, if in it
-        for t in range(len(bends)):
-            s = int(bends[t, learner]) if place is None else road.contexts + place
-            states[t, learner] = s
-            in_ditch = place is not None
-            if right[learner, s] and (road.exits or not in_ditch):
-                place = None if not place else place - 1
-            else:
-                place = road.depth - 1 if road.depth else None
-    return states
-
-
 def _check_road(road: Road) -> Road:
     if not isinstance(road, Road):
         raise BookError(f"pass a Road, got {type(road).__name__}")
@@ -395,7 +373,6 @@ class RoadStudy:
 
 ALGORITHMS = ("cloning", "DAgger")
 ROAD_LABELS = (100, 200, 500, 1_000, 2_000, 3_000, 5_000)
-RULE_LABELS = 3_000  # the error is then near .003, so that the square lasts beyond T = 100
 
 
 def imitate_road(
@@ -582,33 +559,6 @@ def train_clones(
     return networks
 
 
-@one_thread()
-def train_clone_reference(
-    states: FloatArray, actions: IntArray, settings: CartPole, rng: np.random.Generator
-) -> Callable[[FloatArray], FloatArray]:
-    """Return the log odds that one learner of :func:`train_clones` learns from ``states`` (n, 4), on its own."""
-    mean, sd = states.mean(0), states.std(0) + 1e-8
-    W_1 = torch.from_numpy(rng.standard_normal((4, settings.hidden)) / 2).requires_grad_()
-    W_2 = torch.from_numpy(rng.standard_normal((settings.hidden, 1)) / math.sqrt(settings.hidden))
-    b_1 = torch.zeros(settings.hidden, dtype=torch.float64, requires_grad=True)
-    b_2 = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    weights = [W_1, b_1, W_2.requires_grad_(), b_2]
-
-    def logits(x: FloatArray) -> Tensor:
-        hidden = torch.tanh(torch.from_numpy((x - mean) / sd) @ W_1 + b_1)
-        return (hidden @ W_2 + b_2)[:, 0]
-
-    optimiser = torch.optim.Adam(weights)
-    for update, batch in enumerate(rng.integers(len(states), size=(settings.updates, settings.batch))):
-        optimiser.param_groups[0]["lr"] = settings.learning_rate * (1 - update / settings.updates)
-        optimiser.zero_grad()
-        y = torch.from_numpy(actions[batch].astype(np.float64))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits(states[batch]), y)
-        torch.autograd.backward(loss)
-        optimiser.step()
-    return lambda x: np.asarray(logits(x).detach().numpy())
-
-
 def imitate_cartpole(settings: CartPole, part: int = 0) -> pd.DataFrame:
     """Return what cloning and DAgger make of equally many labels, one row an algorithm, learner and number.
 
@@ -735,23 +685,6 @@ def cartpole_costs(runs: pd.DataFrame, algorithm: str, labels: int) -> tuple[Int
     columns = [column for column in runs.columns if column.startswith("cost_")]
     horizons = np.array([int(column.removeprefix("cost_")) for column in columns])
     return horizons, chosen[columns].to_numpy(dtype=np.float64)
-
-
-def cartpole_cost_table(
-    runs: pd.DataFrame, rng: np.random.Generator, *, labels: Sequence[int] = (25, 100, 400)
-) -> pd.DataFrame:
-    """Return mean steps lost by horizon with 95% intervals over learners.
-
-    Columns: ``algorithm``, ``labels``, ``T``, ``cost``, ``low``, ``high``, ``learners``.
-    """
-    rows = []
-    for algorithm in ALGORITHMS:
-        for amount in labels:
-            horizons, costs = cartpole_costs(runs, algorithm, amount)
-            for T, column in zip(horizons.tolist(), costs.T, strict=True):
-                e = bootstrap_interval(column, rng, resamples=2_000)
-                rows.append((algorithm, amount, T, e.value, e.low, e.high, e.n))
-    return pd.DataFrame(rows, columns=["algorithm", "labels", "T", "cost", "low", "high", "learners"])
 
 
 def disagreement(live: pd.DataFrame, stored: pd.DataFrame) -> float:

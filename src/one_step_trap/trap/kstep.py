@@ -435,21 +435,6 @@ def error_curves(table: pd.DataFrame, world: str, regime: str = MAIN) -> pd.Data
     )
 
 
-def best_k(table: pd.DataFrame, world: str, regime: str = MAIN) -> pd.DataFrame:
-    """Return the k with the least error at each depth: columns ``depth``, ``k``, ``error``, ``one_step`` (error at k = 1)."""
-    curves = error_curves(table, world, regime).pivot(index="depth", columns="k", values="error")
-    if 1 not in curves.columns:
-        raise BookError("the table has no k = 1 to compare with")
-    return pd.DataFrame(
-        {
-            "depth": curves.index,
-            "k": curves.idxmin(axis=1).to_numpy(),
-            "error": curves.min(axis=1).to_numpy(),
-            "one_step": curves[1].to_numpy(),
-        }
-    )
-
-
 def best_k_slope(
     table: pd.DataFrame, world: str, rng: np.random.Generator, *, regime: str = MAIN
 ) -> Interval:

@@ -12,7 +12,7 @@ what it loses to that one, the excess mean squared error
     E‖(M - M_n) y‖² = tr( (M - M_n) Γ_0 (M - M_n)ᵀ ),   in squared units of y.
 
 Fully seen (C = I) both are unbiased, the error is V/N for large N, and both V have closed forms
-(:func:`asymptotic_variance`). The iterated one is never larger: with Gaussian noise Â is the maximum
+(:func:`scalar_ratio`, in one dimension). The iterated one is never larger: with Gaussian noise Â is the maximum
 likelihood estimate, hence Âⁿ is that of Aⁿ, and no regular estimator has a smaller asymptotic variance. Partly
 seen, y is no longer Markov, M_1ⁿ ≠ M_n, and the iterated error stays at ``bias``.
 
@@ -139,55 +139,14 @@ def bias(system: LinearSystem, n_step: int) -> float:
     return float(excess(iterated, best_forecast(system, n_step), autocovariance(system, 0)))
 
 
-@dataclass(frozen=True)
-class AsymptoticVariance:
-    """Limits of N × expected excess error, fully seen, in squared units of y; ``ratio`` direct/iterated."""
-
-    iterated: float
-    direct: float
-
-    @property
-    def ratio(self) -> float:
-        """Return V_direct / V_iterated, at least 1."""
-        return self.direct / self.iterated
-
-
-def asymptotic_variance(system: LinearSystem, n_step: int) -> AsymptoticVariance:
-    """Return lim N E[excess error] of both estimators of a *fully seen* system.
-
-    Iterated. Â - A ≈ (1/N) Σ_t w_t x_tᵀ Γ⁻¹ has covariance Σ ⊗ Γ⁻¹ / N, and Âⁿ - Aⁿ ≈ Σ_i Aⁱ (Â - A) A^(n-1-i):
-
-        ``V_iterated = Σ_{i,j<n} tr(Aⁱ Σ Aʲᵀ) tr(A^(n-1-i) Γ A^(n-1-j)ᵀ Γ⁻¹)``.
-
-    Direct. B̂ - Aⁿ ≈ (1/N) Σ_t e_t x_tᵀ Γ⁻¹ with the n-step noise e_t = Σ_{j<n} Aʲ w_{t+n-1-j}. Overlapping
-    e_t are correlated up to lag n-1; the product moments of Gaussian variables leave
-
-        ``V_direct = Σ_{|k|<n} tr(A^|k|) tr(S_|k|)``,   ``S_k = E[e_{t+k} e_tᵀ] = Σ_{j<n-k} A^(j+k) Σ Aʲᵀ``.
-
-    For one dimension (divided by Γ): V_iterated = n² a^(2n-2) (1-a²) and V_direct = (1+a²-2a^(2n))/(1-a²) -
-    (2n-1) a^(2n). Their ratio goes to 1 as a nears 1, and without limit as a nears 0: what is soon forgotten
-    costs the direct estimate most.
-    """
-    n_step = check_count(n_step, "n_step")
-    A, sigma, gamma = _checked(system).A, system.noise, state_covariance(system)
-    if system.C.shape != A.shape:
-        raise BookError("the closed forms are for a fully seen system: C must be square")
-    T = system.C  # a change of units: excess errors are measured in y = T x
-    A, sigma = T @ A @ np.linalg.inv(T), T @ sigma @ T.T
-    gamma = T @ gamma @ T.T
-    powers = np.stack([np.linalg.matrix_power(A, i) for i in range(n_step)])  # (n, D, D)
-    spread = np.einsum("iab,bc,jac->ij", powers, sigma, powers)  # tr(Aⁱ Σ Aʲᵀ), (n, n)
-    G = np.einsum("iab,bc,jdc,da->ij", powers, gamma, powers, np.linalg.inv(gamma))
-    iterated = (spread * G[::-1, ::-1]).sum()
-    traces = np.einsum("kaa->k", powers)  # tr(Aᵏ), (n,)
-    # tr(S_k) adds tr(A^(j+k) Σ Aʲᵀ) over j < n - k: the k-th diagonal of `spread`.
-    lags = np.array([np.diagonal(spread, -k).sum() for k in range(n_step)])
-    direct = traces[0] * lags[0] + 2 * (traces[1:] * lags[1:]).sum()
-    return AsymptoticVariance(float(iterated), float(direct))
-
-
 def scalar_ratio(a: float, n_step: int) -> float:
-    """Return V_direct/V_iterated of x_{t+1} = a x_t + w_t, see :func:`asymptotic_variance`; ``0 < |a| < 1``."""
+    """Return V_direct/V_iterated of x_{t+1} = a x_t + w_t, the limits of N E[excess error]/Γ; ``0 < |a| < 1``.
+
+    Iterated: â - a has variance (1-a²)/N, and âⁿ - aⁿ ≈ n a^(n-1) (â - a), so that V = n² a^(2n-2) (1-a²). Direct:
+    the n-step noise e_t = Σ_{j<n} aʲ w_{t+n-1-j} of overlapping pairs is correlated up to lag n-1; the product moments
+    of Gaussian variables leave V = Σ_{|k|<n} a^|k| E[e_{t+k} e_t]/Γ = (1+a²-2a^(2n))/(1-a²) - (2n-1) a^(2n). The ratio
+    goes to 1 as a nears 1, and without limit as a nears 0: what is soon forgotten costs the direct estimate most.
+    """
     a, n = check_real(a, "a"), check_count(n_step, "n_step")
     if not 0 < abs(a) < 1:
         raise BookError(f"a must lie between 0 and 1 in size, got {a:g}")
@@ -217,26 +176,6 @@ def simulate(system: LinearSystem, transitions: int, rngs: Sequence[np.random.Ge
     for t in range(1, len(x)):
         x[t] += x[t - 1] @ step
     return np.asarray(np.swapaxes(x @ system.C.T, 0, 1))
-
-
-def simulate_reference(system: LinearSystem, transitions: int, rng: np.random.Generator) -> FloatArray:
-    """Return what :func:`simulate` returns for one generator, (transitions + 1, P), one step at a time."""
-    transitions, rng = check_count(transitions, "transitions"), check_rng(rng)
-    draws = rng.standard_normal((transitions + 1, len(_checked(system).A)))
-    x = np.linalg.cholesky(state_covariance(system)) @ draws[0]
-    seen = [system.C @ x]
-    for draw in draws[1:]:
-        x = system.A @ x + np.linalg.cholesky(system.noise) @ draw
-        seen.append(system.C @ x)
-    return np.array(seen)
-
-
-def fit(stream: FloatArray, n_step: int) -> FloatArray:
-    """Return the least-squares map from y_t to y_{t+n}, shape (P, P), of one stream (N + 1, P)."""
-    stream, n_step = check_finite(stream, "stream"), check_count(n_step, "n_step")
-    if stream.ndim != 2 or len(stream) <= n_step:
-        raise BookError(f"stream must have shape (N + 1, P) with N >= {n_step} steps, got {stream.shape}")
-    return np.asarray(np.linalg.lstsq(stream[:-n_step], stream[n_step:], rcond=None)[0].T)
 
 
 def _fit_sizes(streams: FloatArray, n_step: int, sizes: Sequence[int]) -> FloatArray:

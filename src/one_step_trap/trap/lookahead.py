@@ -65,19 +65,6 @@ DOES_NOT_HOLD = "does not hold"
 # --- the formula ------------------------------------------------------------------------------------------
 
 
-def horizon_bound(errors: ArrayLike, gamma: float) -> FloatArray:
-    """Return the bound ``Σ_{i>=h} γⁱ + 2 Σ_{i<h} γⁱ e_i`` on the loss of an h-step plan, for h = 0 .. n, (n + 1,).
-
-    ``errors`` (n,): e_0, ..., e_{n-1}, bounds on the total variation (half the L1 distance) between where i steps lead in
-    the model and in the world; e_0 = 0, since the first state is known. Rewards lie in [0, 1]; ``gamma`` < 1.
-    """
-    e, gamma = check_finite(errors, "errors"), check_gamma(gamma)
-    if e.ndim != 1 or (e < 0).any():
-        raise BookError(f"errors must be a vector of numbers of at least 0, got shape {e.shape}")
-    paid = np.concatenate(([0.0], np.cumsum(2 * gamma ** np.arange(len(e)) * e)))
-    return np.asarray(gamma ** np.arange(len(e) + 1) / (1 - gamma) + paid)
-
-
 def hard_horizon(eps_tv: float, *, mixture: bool = False) -> int:
     """Return the hard horizon h* that minimises the bound: the number of steps i = 0, 1, ... with e_i < 1/2.
 
@@ -157,21 +144,6 @@ def _first_best(Q: FloatArray) -> IntArray:
     return np.asarray((Q.max(axis=-1, keepdims=True) - TIE <= Q).argmax(axis=-1))
 
 
-def lookahead_reference(mdp: MDP, horizon: int, gamma: float) -> list[int]:
-    """Return the first action of the best plan in each state, by plain recursion over the future."""
-    S, A = mdp.R.shape
-
-    @functools.cache
-    def Q(s: int, a: int, h: int) -> float:
-        if h == 1:
-            return float(mdp.R[s, a])
-        later = sum(mdp.P[s, a, x] * max(Q(x, b, h - 1) for b in range(A)) for x in range(S))
-        return float(mdp.R[s, a] + gamma * later)
-
-    best = [max(Q(s, a, horizon) for a in range(A)) for s in range(S)]
-    return [next(a for a in range(A) if Q(s, a, horizon) >= best[s] - TIE) for s in range(S)]
-
-
 def policy_values(P: FloatArray, R: FloatArray, policies: IntArray, gamma: float) -> FloatArray:
     """Return V^π (B, H, S) = (I - γ P_π)⁻¹ R_π, exactly: ``P`` (B, S, A, S), ``R`` (B, S, A), π (B, H, S)."""
     B, S = P.shape[:2]
@@ -213,9 +185,8 @@ class LookaheadResult:
     """Planning in wrong models of a table: L levels of model quality, from worst to best, n seeds, H horizons.
 
     ``lost`` (L, n, H): value lost against the optimum (discounted by ``gamma``, mean over the states that go on) by acting
-    on h-step plans in the model; ``true_lost`` (n, H): the same with the true model; ``optimum`` (n,): the value of
-    which it is lost. ``eps_mean``, ``eps_max`` (L, n): total variation (half the L1 distance) of the model, mean and largest
-    over (s, a) of the states that go on.
+    on h-step plans in the model. ``eps_mean``, ``eps_max`` (L, n): total variation (half the L1 distance) of the model, mean
+    and largest over (s, a) of the states that go on.
     """
 
     name: str
@@ -224,8 +195,6 @@ class LookaheadResult:
     horizons: tuple[int, ...]
     gamma: float
     lost: FloatArray
-    true_lost: FloatArray
-    optimum: FloatArray
     eps_mean: FloatArray
     eps_max: FloatArray
 
@@ -293,12 +262,7 @@ def plan_in_tables(
         eps = tv_errors(P, P_hat)  # (n, S, A)
         eps_mean.append(mean(eps.mean(axis=2)))
         eps_max.append(np.where(going[..., None], eps, 0).max(axis=(1, 2)))
-    true_lost = optimum - value(lookahead(P, R, H, gamma))
-    stacked = map(np.stack, (lost, eps_mean, eps_max))
-    lost_all, mean_all, max_all = stacked
-    return LookaheadResult(
-        tables[0].name, kind, levels, H, gamma, lost_all, true_lost, optimum[:, 0], mean_all, max_all
-    )
+    return LookaheadResult(tables[0].name, kind, levels, H, gamma, *map(np.stack, (lost, eps_mean, eps_max)))
 
 
 def _drawer(world: Table | Callable[[np.random.Generator], Table]) -> Callable[[np.random.Generator], Table]:

@@ -29,7 +29,6 @@ transitions and n = 5; 40 seeds (``headline``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -255,34 +254,6 @@ def bias(chain: HiddenChain, n_step: int) -> float:
     return float(total_variation(np.linalg.matrix_power(M_1, n_step), M_n, occupancy(chain)))
 
 
-def hidden_gain(chain: HiddenChain, n_step: int) -> float:
-    """Return how much a look at the hidden state would change the best forecast: a mean TV (L1/2).
-
-    Σ_s μ(s) TV( (Pⁿ C)[s, ·], M_n[observe(s), ·] ). The direct model's error goes to 0, but this is the
-    distance that its question (from one observation) leaves.
-    """
-    M_n = n_step_law(chain, n_step)[chain.observe]  # (S, O)
-    C = np.eye(chain.n_observations)[chain.observe]
-    informed = np.linalg.matrix_power(chain.P, check_count(n_step, "n_step", minimum=0)) @ C  # (S, O)
-    return float(total_variation(informed, M_n, stationary(chain.P)))
-
-
-def direct_noise(chain: HiddenChain, n_step: int) -> float:
-    """Return c for which the direct model's expected TV error is c/√N, if its pairs were independent.
-
-    A share estimated from N w(o) pairs has standard deviation √(p(1-p)/(N w(o))), and a normal variable is
-    √(2/π) of it away from its mean on average, so
-
-        c = Σ_{o,o'} √( w(o) M_n[o,o'] (1 - M_n[o,o']) / (2π) ).
-
-    Overlapping pairs are not independent, so this is a yardstick: in the chains of this book it is right
-    within a factor of two. A direct model beats an iterated one with bias b once c/√N < b, from about
-    N = (c/b)² transitions.
-    """
-    M_n, w = n_step_law(chain, n_step), occupancy(chain)
-    return float(np.sqrt(w[:, None] * M_n * (1 - M_n) / (2 * math.pi)).sum())
-
-
 # --- data and models --------------------------------------------------------------------------------------
 
 
@@ -312,34 +283,6 @@ def _walk(edges, start, uniforms):  # type: ignore[no-untyped-def]
                 low = middle + 1
         states[t + 1] = low
     return states
-
-
-def sample_stream_reference(chain: HiddenChain, transitions: int, rng: np.random.Generator) -> IntArray:
-    """Return what :func:`sample_stream` returns, one readable step at a time."""
-    transitions, rng = check_count(transitions, "transitions"), check_rng(rng)
-    s = int(rng.choice(len(_checked(chain).P), p=stationary(chain.P)))
-    seen = [chain.observe[s]]
-    for u in rng.random(transitions):
-        s = min(int(np.searchsorted(np.cumsum(chain.P[s]), u, side="right")), len(chain.P) - 1)
-        seen.append(chain.observe[s])
-    return np.array(seen)
-
-
-def fit(stream: IntArray, n_observations: int, n_step: int) -> FloatArray:
-    """Return the matrix of shares M̂_n, shape (O, O), counted from every pair (o_t, o_{t+n}) of a stream.
-
-    Readable; :func:`compare` counts the same for many sizes at once. Rows without data are uniform.
-    """
-    n_observations, n_step = check_count(n_observations, "n_observations"), check_count(n_step, "n_step")
-    stream = check_finite(stream, "stream").astype(np.int64)
-    if stream.ndim != 1 or len(stream) <= n_step or stream.min() < 0 or stream.max() >= n_observations:
-        raise BookError(
-            f"stream must be a vector of more than {n_step} observations from 0 to {n_observations - 1}"
-        )
-    counts = np.zeros((n_observations, n_observations))
-    for now, later in zip(stream[:-n_step], stream[n_step:], strict=True):
-        counts[now, later] += 1
-    return _normalise(counts)
 
 
 def _counts_by_size(stream: IntArray, n_observations: int, n_step: int, sizes: Sequence[int]) -> FloatArray:
@@ -466,57 +409,16 @@ def whole_numbers(values: Any, name: str) -> tuple[int, ...]:
 # --- from well specified to aliased -----------------------------------------------------------------------
 
 
-def crossover(
-    comparison: Comparison, n_step: int, rng: np.random.Generator, *, resamples: int = 2_000
-) -> Interval:
-    """Return the number of transitions from which on the direct model has the smaller mean error.
-
-    Between the last size at which it does not and the next, the logarithm of the ratio of the mean errors is
-    interpolated over the logarithm of the size. 0 where the direct model is ahead at every size, and infinite
-    where it is behind at the largest. The 95% interval is a percentile bootstrap over seeds.
-    """
-    if not isinstance(comparison, Comparison):
-        raise BookError(f"comparison must be a result of compare, got a {type(comparison).__name__}")
-    n_step, resamples = check_count(n_step, "n_step"), check_count(resamples, "resamples")
-    if n_step not in comparison.n_steps:
-        raise BookError(f"n_step must be one of {comparison.n_steps}, got {n_step!r}")
-    j, seeds = comparison.n_steps.index(n_step), len(comparison.iterated)
-    if seeds < 2:
-        raise BookError("an interval needs at least 2 seeds")
-    pick = check_rng(rng).integers(seeds, size=(resamples, seeds))
-    pick = np.vstack([np.arange(seeds), pick])  # the first row is the estimate itself
-    log_ratio = np.log(comparison.direct[pick, :, j].mean(1) / comparison.iterated[pick, :, j].mean(1))
-    found = _last_crossing(np.log(comparison.sizes), log_ratio)
-    low, high = np.quantile(found[1:], [0.025, 0.975], method="inverted_cdf")
-    return Interval(float(found[0]), float(low), float(high), seeds)
-
-
-def _last_crossing(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Return exp of the point where each row of y (R, B) last falls to 0, interpolated over x (B,)."""
-    behind = y >= 0
-    last = np.where(behind.any(1), y.shape[1] - 1 - behind[:, ::-1].argmax(1), -1)  # (R,), -1: never behind
-    i = np.clip(last, 0, y.shape[1] - 2)
-    rows = np.arange(len(y))
-    before, after = y[rows, i], y[rows, i + 1]
-    share = np.clip(before / np.where(before == after, 1, before - after), 0, 1)
-    crossing = np.exp(x[i] + share * (x[i + 1] - x[i]))
-    return np.where(last < 0, 0.0, np.where(last == y.shape[1] - 1, np.inf, crossing))
-
-
 @dataclass(frozen=True)
 class Dial:
     """Comparisons of the persistent walk, from well specified to aliased.
 
-    ``persistence`` (D,) increasing, ρ = 1 - 2 flip in [0, 1); ``comparisons`` one for each; ``crossing`` the
-    size from which on the direct model wins, as :func:`crossover` gives it, and ``rule_of_thumb`` (D,)
-    the prediction (c/b)² of :func:`direct_noise`, infinite without bias.
+    ``persistence`` (D,) increasing, ρ = 1 - 2 flip in [0, 1); ``comparisons`` one for each.
     """
 
     n_step: int
     persistence: FloatArray
     comparisons: tuple[Comparison, ...]
-    crossing: tuple[Interval, ...]
-    rule_of_thumb: FloatArray
 
     def ratios(self, size: int, rng: np.random.Generator) -> list[Interval]:
         """Return direct / iterated error at one data size, for every persistence."""
@@ -540,16 +442,18 @@ def dial(
     if grid.ndim != 1 or not len(grid) or (np.diff(grid) <= 0).any() or grid[0] < 0 or grid[-1] >= 1:
         raise BookError("persistence must be increasing numbers in [0, 1)")
     n_step = check_count(n_step, "n_step")
-    children = np.random.SeedSequence(check_count(seed, "seed", minimum=0)).generate_state(len(grid) + 1)
-    comparisons, thumb = [], []
-    for rho, child in zip(grid, children, strict=False):
-        chain = persistent_walk(positions, flip=(1 - rho) / 2)
-        comparisons.append(compare(chain, n_step=n_step, sizes=sizes, seeds=seeds, seed=int(child)))
-        b = comparisons[-1].bias[0]
-        thumb.append((direct_noise(chain, n_step) / b) ** 2 if b > 1e-12 else math.inf)
-    rng = np.random.default_rng(int(children[-1]))
-    crossing = tuple(crossover(comparison, n_step, rng) for comparison in comparisons)
-    return Dial(n_step, grid, tuple(comparisons), crossing, np.array(thumb))
+    children = np.random.SeedSequence(check_count(seed, "seed", minimum=0)).generate_state(len(grid))
+    comparisons = [
+        compare(
+            persistent_walk(positions, flip=(1 - rho) / 2),
+            n_step=n_step,
+            sizes=sizes,
+            seeds=seeds,
+            seed=int(child),
+        )
+        for rho, child in zip(grid, children, strict=True)
+    ]
+    return Dial(n_step, grid, tuple(comparisons))
 
 
 @dataclass(frozen=True)

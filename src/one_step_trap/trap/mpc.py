@@ -22,7 +22,6 @@ total variation means something, and the rule for the verdict, fixed before meas
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +32,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from one_step_trap.core.environments import Environment
 from one_step_trap.core.stats import Interval, bootstrap_interval
 from one_step_trap.core.validate import (
     BoolArray,
@@ -165,35 +163,6 @@ def decide(
     return np.asarray(plans[np.arange(E), promised.argmax(axis=1)])
 
 
-def decide_reference(
-    model: Model,
-    world: World,
-    planner: Planner,
-    observation: FloatArray,
-    former: FloatArray | None,
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Return what `decide` returns for one observation (D,) and one former plan (h, A): slow, and easy to read."""
-    fresh, kept = draw_sequences(planner, _spaces(world.env_id), rng)
-    best, best_promise = fresh[0], -math.inf
-    for n in range(planner.candidates):
-        plan = fresh[n].copy()
-        if former is not None and planner.memory:
-            for i in range(planner.horizon):
-                if kept[n, i]:
-                    plan[i] = former[min(i + 1, planner.horizon - 1)]
-        x, promise = observation, 0.0
-        for i in range(planner.horizon):
-            after = predict(model, x[None], plan[i][None])[0]
-            promise += planner.gamma**i * _ask(world.reward, x[None], plan[i][None], after[None])[0]
-            x = after
-            if _ask(world.terminated, x[None])[0]:
-                break
-        if n == 0 or promise > best_promise:
-            best, best_promise = plan, promise
-    return np.asarray(best)
-
-
 def play(
     world: World,
     model: Model,
@@ -237,35 +206,6 @@ def play(
         if not len(live):
             break
     return returns
-
-
-def play_in_gymnasium(
-    model: Model,
-    planner: Planner,
-    env_id: str = "Pendulum-v1",
-    *,
-    seed: int = 0,
-    max_steps: int | None = None,
-) -> float:
-    """Return the return of one episode in the real environment, reset with ``seed`` (also the planner's seed).
-
-    Slower than `play`, and the proof that nothing is smuggled in: the agent sees what ``env.step`` returns.
-    """
-    world = known_world(env_id)
-    _check_agent(world, model, planner)
-    seed = check_count(seed, "seed", minimum=0)
-    limit = None if max_steps is None else check_count(max_steps, "max_steps")
-    spaces, total, t, over, plan = _spaces(env_id), 0.0, 0, False, None
-    with contextlib.closing(Environment(env_id, max_steps=limit)) as env:
-        observation = env.reset(seed)
-        while not over:
-            seen = np.asarray(observation, dtype=np.float64)[None]
-            plan = decide(model, world, planner, seen, plan, np.random.default_rng([seed, t]))
-            action = spaces.decode(plan[0, 0])
-            native = int(action) if spaces.discrete else action.astype(np.float32)
-            observation, reward, terminated, truncated = env.step(native)
-            total, t, over = total + reward, t + 1, terminated or truncated
-    return total
 
 
 def _check_agent(world: World, model: Model, planner: Planner) -> None:

@@ -376,14 +376,12 @@ class RealVerdict:
     """What the rule at the head of this module says.
 
     ``verdict``: holds, holds when, or does not hold. ``diverging`` and ``staying``: the on-policy cases (environment, policy)
-    that do and do not diverge, with their `Steps`; ``elsewhere`` the same for data of the other policy: (environment,
-    trained, evaluated) to `Steps`.
+    that do and do not diverge, with their `Steps`.
     """
 
     verdict: str
     diverging: dict[tuple[str, str], Steps]
     staying: dict[tuple[str, str], Steps]
-    elsewhere: dict[tuple[str, str, str], Steps]
 
     def condition(self) -> str:
         """Return the cases in words, for the ledger."""
@@ -398,19 +396,14 @@ class RealVerdict:
 def verdict(runs: pd.DataFrame) -> RealVerdict:
     """Apply the rule at the head of this module to the table of the study."""
     runs = _checked_runs(runs)
-    diverging, staying, elsewhere = {}, {}, {}
+    diverging: dict[tuple[str, str], Steps] = {}
+    staying: dict[tuple[str, str], Steps] = {}
     for env in dict.fromkeys(runs["env"]):
-        for trained in POLICIES[env]:
-            for evaluated in POLICIES[env]:
-                found = steps(runs, env, "network", evaluated, trained)
-                if trained != evaluated:
-                    elsewhere[env, trained, evaluated] = found
-                elif math.isfinite(found.high):
-                    diverging[env, trained] = found
-                else:
-                    staying[env, trained] = found
+        for policy in POLICIES[env]:
+            found = steps(runs, env, "network", policy, policy)
+            (diverging if math.isfinite(found.high) else staying)[env, policy] = found
     name = "does not hold" if not diverging else "holds when" if staying else "holds"
-    return RealVerdict(name, diverging, staying, elsewhere)
+    return RealVerdict(name, diverging, staying)
 
 
 def check_slice(

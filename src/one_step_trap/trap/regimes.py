@@ -132,20 +132,6 @@ def clipped_error(eps: float, steps: ArrayLike, *, K: float = 2.0) -> FloatArray
     return np.minimum(1.0, geometric_bound(eps, K, steps))
 
 
-def affine(delta: float, K: float, longest: int) -> FloatArray:
-    """Return ``|x̂ₙ - xₙ|`` for n = 1 ... ``longest`` by iterating ``x' = Kx`` and the model ``x' = Kx + δ`` from 0.
-
-    Deterministic on a line, where W₁ is the distance of the two points: it equals `geometric_bound`, which is therefore tight.
-    """
-    delta, K = check_positive(delta, "delta"), check_positive(K, "K")
-    x = x_hat = 0.0
-    error = []
-    for _ in range(check_count(longest, "longest")):
-        x, x_hat = K * x, K * x_hat + delta
-        error.append(abs(x_hat - x))
-    return np.array(error)
-
-
 def _check_eps(eps: Any, most: float) -> float:
     number = check_positive(eps, "eps")
     if number > most:
@@ -229,19 +215,6 @@ def random_chains(
     if (weights.sum(axis=-1) == 0).any():
         raise BookError(f"concentration = {concentration:g} is too small: a row of the chain rounds to 0")
     return normalised(weights)
-
-
-def two_state(eps: float) -> Regime:
-    """Return the two-state chain of `two_state_error`: the mixing regime with an exact closed form."""
-    closed: dict[Metric, ClosedForm] = {
-        "tv": partial(two_state_error, eps),
-        "w1": partial(two_state_error, eps),
-    }
-    eps = _check_eps(eps, 1 - FLIP)
-    a_hat, b_hat = FLIP + eps, FLIP + SECOND * eps
-    P = np.array([[1 - FLIP, FLIP], [FLIP, 1 - FLIP]])
-    P_hat = np.array([[1 - a_hat, a_hat], [b_hat, 1 - b_hat]])
-    return Regime("mixing, two states", "tv", P, P_hat, np.arange(2.0), None, closed)
 
 
 def wrong_place(eps: float, kappa: float, *, states: int = 20) -> Regime:
@@ -365,46 +338,6 @@ def expansive(eps: float, *, K: int = 2) -> Regime:
     return Regime("expansive", "w1", P, P_hat, k / M, 0, closed)
 
 
-def digits(eps: float, *, bits: int = 10) -> Regime:
-    """Return the doubling map with digits that come from outside, ``x' = 2x + ξ mod 1``, and a model with a biased ξ.
-
-    x has ``bits`` binary digits. Each step shifts them up, drops the first and appends a fair one; the model's new
-    digit is 1 with probability ½ + ε. After n steps the last m = min(n, bits) digits are fresh, so from every start
-    ``W₁ = ε (2^m - 1)/2^bits``: it doubles each step until the first digit is reached, and ends at ε. The TV is that of m
-    biased coins, `binomial_tv`. A stochastic, bounded example of expansion: W₁ grows 2^bits - 1 fold.
-    """
-    eps = _check_eps(eps, 0.5)
-    bits = check_count(bits, "bits")
-    if bits > 16:
-        raise BookError(f"bits must be at most 16, or 65,536 states, got {bits}")
-    S = 2**bits
-    k = np.arange(S)
-    P, P_hat = (
-        sparse.csr_array(
-            (
-                np.repeat([1 - heads, heads], S),
-                (np.tile(k, 2), np.concatenate([2 * k % S, (2 * k + 1) % S])),
-            ),
-            shape=(S, S),
-        )
-        for heads in (0.5, 0.5 + eps)
-    )
-
-    def w1(steps: ArrayLike) -> FloatArray:
-        m = np.minimum(check_steps(steps), bits).astype(np.float64)
-        return np.asarray(eps * (2**m - 1) / S)
-
-    def tv(steps: ArrayLike) -> FloatArray:
-        fresh = (
-            binomial_tv(0.5, 0.5 + eps, np.arange(1, bits + 1))
-            if eps < 0.5
-            else 1 - 0.5 ** np.arange(1, bits + 1)
-        )
-        return np.asarray(fresh[np.minimum(check_steps(steps), bits) - 1])
-
-    return Regime("expansive, digits", "w1", P, P_hat, k / S, 0, {"w1": w1, "tv": tv})
-
-
 @dataclass(frozen=True)
 class RegimeCurve:
     """The measured error of a regime and the theory beside it, each (N,), in the regime's own ``metric``."""
@@ -490,8 +423,7 @@ def _check_curves(curves: Sequence[RegimeCurve]) -> tuple[RegimeCurve, ...]:
 class MixingStudy:
     """Errors of C random dense chains and their models: ``ratio`` (C, N) = e(n)/e(1) in TV, from the worst start.
 
-    ``kappa`` (C,) is Dobrushin's coefficient, the smaller one of chain and model. ``over_bound`` is the largest
-    e(n) / bound(n) seen, over chains and n: at most 1 if the bound holds.
+    ``kappa`` (C,) is Dobrushin's coefficient, the smaller one of chain and model.
     """
 
     steps: IntArray
@@ -499,7 +431,6 @@ class MixingStudy:
     states: int
     ratio: FloatArray
     kappa: FloatArray
-    over_bound: float
 
     def at(self, n: int, rng: np.random.Generator) -> Interval:
         """Return the mean of e(n)/e(1) with its bootstrap interval over chains; ``n`` must be on the grid."""
@@ -526,8 +457,7 @@ def mixing_study(
     P_hat = perturb(P, eps, rng)
     tv = n_step_error(P, P_hat, grid).tv  # (C, N)
     kappa = np.minimum(dobrushin(P), dobrushin(P_hat))
-    bound = np.stack([geometric_bound(eps, float(k), grid) for k in kappa])
-    return MixingStudy(grid, eps, states, tv / tv[:, :1], kappa, float((tv / bound).max()))
+    return MixingStudy(grid, eps, states, tv / tv[:, :1], kappa)
 
 
 def fading_by_size(

@@ -13,8 +13,8 @@ end of its real trajectory: there it has no error, which is left out and never z
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,10 +32,9 @@ from one_step_trap.core.validate import (
     check_rng,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.trap.networks import Model, Network, predict
+from one_step_trap.trap.networks import Model, predict
 from one_step_trap.trap.worlds import Trajectories, collect
 
-Sampler = Callable[[FloatArray, FloatArray, np.random.Generator], ArrayLike]
 """A world model that draws its next observation: (observation, action, rng) -> next observation (B, D)."""
 Typical = Literal["median", "rms"]
 
@@ -98,23 +97,12 @@ def open_loop(model: Model, observations: ArrayLike, actions: ArrayLike) -> Floa
     NaN (beyond the end of the real trajectory) are NaN. Once a prediction is not finite, it is infinite from there on and
     the model is not asked again.
     """
-    return _roll(lambda rows, x, a: predict(model, x, a), *_checked(observations, actions))
-
-
-def _checked(observations: ArrayLike, actions: ArrayLike) -> tuple[FloatArray, FloatArray]:
     try:
         x0, a = np.asarray(observations, dtype=np.float64), np.asarray(actions, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise BookError(f"observations and actions must be arrays of numbers: {error}") from None
     if x0.ndim != 2 or a.ndim != 3 or len(x0) != len(a):
         raise BookError(f"observations must be (B, D) and actions (B, H, A), got {x0.shape} and {a.shape}")
-    return x0, a
-
-
-def _roll(
-    step: Callable[[IntArray, FloatArray, FloatArray], FloatArray], x0: FloatArray, a: FloatArray
-) -> FloatArray:
-    """Do `open_loop` with a ``step`` that is also told which rows (B,) it is asked for."""
     B, H, _ = a.shape
     prediction = np.full((B, H + 1, x0.shape[1]), np.nan)
     prediction[:, 0] = x0
@@ -123,27 +111,9 @@ def _roll(
     for h in range(H):
         run = np.flatnonzero(known[:, h] & finite)
         if len(run):
-            prediction[run, h + 1] = step(run, prediction[run, h], a[run, h])
+            prediction[run, h + 1] = predict(model, prediction[run, h], a[run, h])
             finite[run] = np.isfinite(prediction[run, h + 1]).all(axis=1)
         prediction[known[:, h] & ~finite, h + 1] = np.inf
-    return prediction
-
-
-def open_loop_reference(model: Model, observations: ArrayLike, actions: ArrayLike) -> FloatArray:
-    """Return what `open_loop` returns, one start and one step at a time: slow, and easy to read."""
-    x0, a = _checked(observations, actions)
-    prediction = np.full((len(x0), a.shape[1] + 1, x0.shape[1]), np.nan)
-    for b in range(len(x0)):
-        x = x0[b]
-        prediction[b, 0] = x
-        for h in range(a.shape[1]):
-            if np.isnan(a[b, h]).any():
-                break
-            if np.isfinite(x).all():
-                x = predict(model, x[None], a[b, h][None])[0]
-            if not np.isfinite(x).all():
-                x = np.full_like(x, np.inf)
-            prediction[b, h + 1] = x
     return prediction
 
 
@@ -206,24 +176,6 @@ class RolloutError:
     def curve(self, typical: Typical = "median") -> FloatArray:
         """Return the typical total error at depths 1 … H, (H,); NaN beyond ``limit``."""
         return typical_curve(self.total, self.limit, typical)
-
-    def curves_by_dimension(self, typical: Typical = "median") -> FloatArray:
-        """Return the typical error of every dimension at depths 1 … H, (H, D); NaN where it never varies."""
-        return np.stack(
-            [
-                typical_curve(self.error[..., d], self.limit, typical)
-                if self.sd[d]
-                else np.full(self.depth, np.nan)
-                for d in range(self.error.shape[2])
-            ],
-            axis=1,
-        )
-
-    def baseline_curve(self, name: str, typical: Typical = "median") -> FloatArray:
-        """Return the typical total error of a baseline, (H,)."""
-        if name not in self.baselines:
-            raise BookError(f"there is no baseline {name!r}; there are: {', '.join(self.baselines)}")
-        return typical_curve(self.baselines[name], self.limit, typical)
 
 
 def root_mean_square(error: FloatArray) -> FloatArray:
@@ -333,7 +285,6 @@ def rollout_error(
     transitions: int = 5_000,
     seed: int = 0,
     policy: Any = "random",
-    reference: bool = False,
 ) -> RolloutError:
     """Return the open-loop error of any world model along real trajectories, in standard deviations of the real data.
 
@@ -342,8 +293,7 @@ def rollout_error(
     ``model``: a callable (observation (B, D), action (B, A)) -> next observation (B, D). It sees actions as
     `Trajectories` hold them: one-hot if they are discrete. ``env``: the id of a Gymnasium environment, from which
     ``transitions`` steps are collected with ``seed`` and ``policy``, or `Trajectories`. Up to ``starts`` starts per
-    trajectory (`starts_of`). ``sd`` (D,), at least 0: by default that of all observations of the trajectories. ``reference``
-    takes the readable path, one start at a time.
+    trajectory (`starts_of`). ``sd`` (D,), at least 0: by default that of all observations of the trajectories.
 
     Errors: `BookError` for input that cannot be right, for a model that returns another shape, and for data in which
     nothing varies. A model whose prediction is not finite is no error: its own error is infinite from there on, and
@@ -362,8 +312,7 @@ def rollout_error(
         )
     start = starts_of(data.lengths, data.terminated, depth, starts)
     x, a, before = _real(data, start, depth)
-    run = open_loop_reference if reference else open_loop
-    error = np.abs(run(model, x[:, 0], a)[:, 1:] - x[:, 1:])  # (S, H, D)
+    error = np.abs(open_loop(model, x[:, 0], a)[:, 1:] - x[:, 1:])  # (S, H, D)
     return RolloutError(
         data.env_id,
         start,
@@ -592,123 +541,3 @@ def median_of_steps(
         max(coverage, 0.0),
         units,
     )
-
-
-# --- models that draw --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ParticleError:
-    """What the particles of a probabilistic model say, by start and depth, (S, H), in standard deviations of the data.
-
-    ``single``: root mean square error of one particle (over particles). ``of_mean``: error of the particles' mean.
-    ``spread``: root mean square distance of a particle from that mean. ``inside``: share of dimensions whose real value
-    lies within the particles' central interval of coverage ``nominal``.
-    """
-
-    env_id: str
-    start: Starts
-    particles: int
-    nominal: float
-    single: FloatArray
-    of_mean: FloatArray
-    spread: FloatArray
-    inside: FloatArray
-
-    @property
-    def limit(self) -> int:
-        """The largest depth that enough trajectories reach (`supported`)."""
-        return supported(self.of_mean, self.start)
-
-    def curve(self, name: str, typical: Typical = "median") -> FloatArray:
-        """Return the typical ``single``, ``of_mean`` or ``spread`` at depths 1 … H, (H,)."""
-        if name not in ("single", "of_mean", "spread"):
-            raise BookError(f"name must be 'single', 'of_mean' or 'spread', got {name!r}")
-        return typical_curve(getattr(self, name), self.limit, typical)
-
-    def coverage(self) -> FloatArray:
-        """Return the mean share of real values inside the particles' interval at depths 1 … H, (H,)."""
-        curve = np.full(self.inside.shape[1], np.nan)
-        curve[: self.limit] = np.nanmean(self.inside[:, : self.limit], axis=0)
-        return curve
-
-
-def particle_error(
-    model: Sampler | Network,
-    env: str | Trajectories,
-    rng: np.random.Generator,
-    *,
-    particles: int = 20,
-    depth: int = 200,
-    starts: int = 10,
-    nominal: float = 0.9,
-    transitions: int = 5_000,
-    seed: int = 0,
-    policy: Any = "random",
-) -> ParticleError:
-    """Return the open-loop error of a model that draws its next observation, from a cloud of particles per start.
-
-    Each particle is rolled out alone, ``x̂_{h+1} ~ model(x̂_h, a_h)``, under the same real actions. The particles of a
-    `Network` listen to one member each, all the way (TS∞ of Chua et al. 2018, arXiv 1805.12114). Any other ``model`` is a
-    callable (observation (B, D), action (B, A), rng) -> next observation. The mean of the particles is a point forecast
-    that may fade to the mean of the data, where its error is about one standard deviation; a single particle that has
-    forgotten its start is off by about √2. ``particles`` >= 2; ``nominal`` in (0, 1); the rest as in `rollout_error`.
-    """
-    check_rng(rng)
-    depth, starts = check_count(depth, "depth"), check_count(starts, "starts")
-    particles = check_count(particles, "particles", minimum=2)
-    if not 0 < check_probability(nominal, "nominal") < 1:
-        raise BookError(f"nominal must lie between 0 and 1, got {nominal:g}")
-    data = real_trajectories(env, transitions=transitions, seed=seed, policy=policy)
-    sd = data_scale(data)
-    if not (sd > 0).any():
-        raise BookError(
-            "no dimension of the observations varies: there is no standard deviation to measure by"
-        )
-    start = starts_of(data.lengths, data.terminated, depth, starts)
-    x, a, _ = _real(data, start, depth)
-    S, vary = len(start), sd > 0
-
-    step = _sampler(model, particles, rng)
-    cloud = _roll(step, np.repeat(x[:, 0], particles, axis=0), np.repeat(a, particles, axis=0))
-    cloud = cloud[:, 1:].reshape(S, particles, depth, -1)[..., vary] / sd[vary]  # (S, P, H, D)
-    real = (x[:, 1:, vary] / sd[vary])[:, None]  # (S, 1, H, D)
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean = cloud.mean(axis=1, keepdims=True)
-        single = np.sqrt(((cloud - real) ** 2).mean(axis=(1, 3)))
-        spread = np.sqrt(((cloud - mean) ** 2).mean(axis=(1, 3)))
-        of_mean = root_mean_square(mean - real)[:, 0]
-        low, high = np.quantile(cloud, [(1 - nominal) / 2, (1 + nominal) / 2], axis=1)
-    inside = ((low <= real[:, 0]) & (real[:, 0] <= high)).mean(axis=2)
-    known = ~np.isnan(x[:, 1:, 0])
-    # A cloud with an infinite particle has infinite error: infinity minus infinity must not pass as "no data".
-    of_mean, spread, single = (np.where(known & np.isnan(v), np.inf, v) for v in (of_mean, spread, single))
-    return ParticleError(
-        data.env_id, start, particles, nominal, single, of_mean, spread, np.where(known, inside, np.nan)
-    )
-
-
-def _sampler(
-    model: Sampler | Network, particles: int, rng: np.random.Generator
-) -> Callable[[IntArray, FloatArray, FloatArray], FloatArray]:
-    """Return one drawn step for given rows; row r is particle r mod ``particles``, which believes one member."""
-    if isinstance(model, Network):
-        members = [_member(model, m) for m in range(model.members)]
-
-        def believe(rows: IntArray, x: FloatArray, a: FloatArray) -> FloatArray:
-            after, whom = np.empty_like(x), rows % particles % len(members)
-            for m, network in enumerate(members):
-                after[whom == m] = network.sample(x[whom == m], a[whom == m], rng)
-            return after
-
-        return believe
-    if not callable(model):
-        raise BookError("the model must be callable: (observation, action, rng) -> next observation")
-    return lambda rows, x, a: predict(lambda o, u: model(o, u, rng), x, a)
-
-
-def _member(network: Network, m: int) -> Network:
-    """Return one member of an ensemble as a network of its own."""
-    bounds = None if network.log_bounds is None else network.log_bounds[:, m : m + 1]
-    weights, biases = (tuple(w[m : m + 1] for w in layers) for layers in (network.weights, network.biases))
-    return replace(network, weights=weights, biases=biases, log_bounds=bounds)

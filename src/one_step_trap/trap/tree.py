@@ -101,41 +101,10 @@ def random_model(rng: np.random.Generator, *, states: int = 50, branches: int = 
     return BranchingModel(order, rng.dirichlet(np.ones(branches), states), rng.random(states))
 
 
-def tree_model(rng: np.random.Generator, *, depth: int, branches: int = 3) -> BranchingModel:
-    """Return a model in which no two paths of up to ``depth`` steps meet: state s leads to b s + 1 ... b s + b.
-
-    The states *are* the tree, and merging them saves nothing. Leaves lead to themselves.
-    """
-    depth, branches = check_count(depth, "depth"), check_count(branches, "branches")
-    states = tree_nodes(branches, depth) + 1
-    if states * branches > MAX_NODES:
-        raise BookError(f"a tree of {states:,} states is too large; take fewer steps or branches")
-    s = np.arange(states)[:, None]
-    below = branches * s + 1 + np.arange(branches)
-    successors = np.where(below < states, below, s)
-    return BranchingModel(successors, check_rng(rng).dirichlet(np.ones(branches), states), rng.random(states))
-
-
 def tree_nodes(branches: int, horizon: int) -> int:
     """Return ``b + b² + ... + bⁿ``, the nodes of the whole tree without its root, exactly."""
     b, n = check_count(branches, "branches"), check_count(horizon, "horizon")
     return n if b == 1 else (b ** (n + 1) - b) // (b - 1)
-
-
-def enumerate_futures_reference(model: BranchingModel, start: int, horizon: int) -> Future:
-    """Return E[f(S_n)] by the recursion ``v(s, n) = Σ_{s'} p(s'|s) v(s', n-1)`` over the whole tree."""
-    start, horizon = _check_question(model, start, horizon)
-
-    def value(s: int, left: int) -> Future:
-        if left == 0:
-            return Future(float(model.f[s]), 0)
-        total, nodes = 0.0, 0
-        for successor, p in zip(model.successors[s], model.probabilities[s], strict=True):
-            below = value(int(successor), left - 1)
-            total, nodes = total + p * below.value, nodes + 1 + below.nodes
-        return Future(total, nodes)
-
-    return value(start, horizon)
 
 
 def enumerate_futures(
@@ -158,20 +127,6 @@ def enumerate_futures(
         nodes += len(s)
         stack += [(s[i : i + BLOCK], p[i : i + BLOCK], left - 1) for i in range(0, len(s), BLOCK)]
     return Future(total, nodes)
-
-
-def merge_futures_reference(model: BranchingModel, start: int, horizon: int) -> Future:
-    """Return E[f(S_n)] with a dictionary from states to probabilities, one step after the other."""
-    start, horizon = _check_question(model, start, horizon)
-    p, nodes = {start: 1.0}, 0
-    for _ in range(horizon):
-        following: dict[int, float] = {}
-        for s, weight in p.items():
-            for successor, chance in zip(model.successors[s], model.probabilities[s], strict=True):
-                following[int(successor)] = following.get(int(successor), 0.0) + weight * chance
-                nodes += 1
-        p = following
-    return Future(float(sum(weight * model.f[s] for s, weight in p.items())), nodes)
 
 
 def merge_futures(model: BranchingModel, start: int, horizon: int) -> Future:
@@ -213,21 +168,6 @@ def _walks(model: BranchingModel, s: IntArray, horizon: int, rng: np.random.Gene
             choice += u >= column[s]
         s = model.successors[s, choice]
         yield s
-
-
-def hoeffding_rollouts(tolerance: float, failure: float = 0.05) -> int:
-    """Return ``⌈ln(2/δ) / (2τ²)⌉``: with so many rollouts the error exceeds τ with probability at most δ.
-
-    ``tolerance`` τ > 0, ``failure`` δ in (0, 1). For f in [0, 1]. No horizon, branching factor or number of states enters.
-    Source: Hoeffding 1963, JASA 58(301).
-    """
-    tau, delta = check_positive(tolerance, "tolerance"), check_positive(failure, "failure")
-    if delta >= 1:
-        raise BookError(f"failure must be a probability below 1, got {delta:g}")
-    needed = math.log(2 / delta) / (2 * tau) / tau
-    if not math.isfinite(needed):
-        raise BookError(f"tolerance = {tau:g} is too small to count the rollouts it takes")
-    return max(1, math.ceil(needed))
 
 
 def cost_curve(
@@ -383,64 +323,7 @@ def cost_verdict(
     return "enumeration only" if any(law == {"polynomial"} for law in others) else "open"
 
 
-def seconds_to_enumerate(costs: pd.DataFrame, branches: int, horizon: int) -> float:
-    """Return how long enumeration to ``horizon`` would take at the pace of the longest one measured, in seconds."""
-    _check_columns(costs, {"method", "branches", "horizon", "nodes", "seconds"})
-    b = check_count(branches, "branches")
-    rows = costs[(costs["method"] == "enumeration") & (costs["branches"] == b)]
-    if rows.empty:
-        raise BookError(f"enumeration with b = {b} was not measured")
-    last = rows.loc[rows["horizon"].idxmax()]
-    return float(last["seconds"] / last["nodes"]) * float(tree_nodes(b, horizon))
-
-
 # --- control: a lock --------------------------------------------------------------------------------------
-
-
-class Search(NamedTuple):
-    """What a search for the key found: whether it opens the lock, and how many next states were asked for."""
-
-    opened: bool
-    nodes: int
-
-
-def lock_by_merging(key: ArrayLike, actions: int) -> Search:
-    """Return what planning over merged states finds in a combination lock: n = len(key) actions, reward 1 at the end.
-
-    The state is how many actions were right so far, or "wrong". Backwards from the end,
-    ``V(k) = maxₐ V(k + 1 if a = key[k] else wrong)``. Nodes: 2 A n. It always opens the lock.
-    """
-    code, A = _check_key(key, actions)
-    open_from, nodes = 1.0, 0  # value of having all right so far; of having been wrong: 0
-    plan = np.zeros(len(code), dtype=np.int64)
-    for k in range(len(code) - 1, -1, -1):
-        values = np.where(np.arange(A) == code[k], open_from, 0.0)
-        nodes += 2 * A  # both states of this depth, every action
-        plan[k], open_from = int(values.argmax()), float(values.max())
-    return Search(bool((plan == code).all()), nodes)
-
-
-def lock_by_enumeration(key: ArrayLike, actions: int, *, max_nodes: int = MAX_NODES) -> Search:
-    """Return what trying all sequences in turn finds when states are not merged: the reward at the end is all one learns.
-
-    Nodes: n for each sequence tried. It stops at the key, or before the next block of sequences would exceed ``max_nodes``.
-    """
-    code, A = _check_key(key, actions)
-    budget, n = check_count(max_nodes, "max_nodes"), len(code)
-    digits = [A**i for i in reversed(range(n))]  # sequence number i plays (i // Aⁿ⁻¹⁻ᵏ) mod A at step k
-    tried = 0
-    while tried < A**n:
-        block = min(BLOCK, A**n - tried, budget // n - tried)
-        if block <= 0:
-            return Search(False, tried * n)
-        numbers = np.arange(tried, tried + block)
-        right = np.ones(block, dtype=bool)
-        for k, digit in enumerate(digits):
-            right &= numbers // digit % A == code[k] if digit <= tried + block else code[k] == 0
-        if right.any():
-            return Search(True, (tried + int(right.argmax()) + 1) * n)
-        tried += block
-    raise AssertionError("a key is one of the sequences")
 
 
 def lock_success(horizon: ArrayLike, actions: int, rollouts: int) -> FloatArray:
@@ -671,15 +554,6 @@ def _check_planning(model: Any, start: Any, horizon: Any, gamma: Any) -> tuple[i
         check_count(horizon, "horizon"),
         check_probability(gamma, "gamma"),
     )
-
-
-def _check_key(key: ArrayLike, actions: int) -> tuple[IntArray, int]:
-    A, code = check_count(actions, "actions"), check_finite(key, "key")
-    if code.ndim != 1 or not len(code):
-        raise BookError(f"key must be a list of actions, got shape {code.shape}")
-    if (code != np.floor(code)).any() or (code < 0).any() or (code >= A).any():
-        raise BookError(f"key must hold actions from 0 to {A - 1}")
-    return code.astype(np.int64), A
 
 
 def _check_columns(table: Any, needed: set[str]) -> None:

@@ -76,21 +76,6 @@ def plot_parts(result: PlanningResult, *, sizes: tuple[int, int] | None = None) 
     return figure
 
 
-def plot_distinct(result: PlanningResult) -> Figure:
-    """Return how many different policies one MDP's data sets lead to, against γ, one curve for each n."""
-    sizes = _sizes(result)
-    figure, ax = new_figure(height=3.4)
-    distinct = result.distinct.mean(axis=0)
-    for i, n in enumerate(sizes):
-        style = {"color": COLORS[i], "ls": DASHES[i], "marker": MARKERS[i]}
-        ax.plot(result.study.gammas, distinct[i], **style, ms=5, label=f"n = {n}")
-    ax.set_xlabel("discount used for planning γ")
-    ax.set_ylabel(f"different policies among\n{result.study.data_sets} data sets (mean)")
-    ax.set_ylim(0, result.study.data_sets)
-    legend_above(ax, ncols=4)
-    return figure
-
-
 def _sizes(result: PlanningResult) -> tuple[int, ...]:
     sizes = check_kind(result, PlanningResult, "result", made_by="run_study").study.trajectories
     if len(sizes) > len(COLORS):

@@ -1,4 +1,4 @@
-"""Figures of the affordable horizon: formulas against the worst and against random worlds, and the losses."""
+"""The figure of the affordable horizon: formulas against the worst and against random worlds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from one_step_trap.pages.figures import (
 )
 from one_step_trap.trap.affordable import (
     Affordable,
-    PlanningLosses,
     affordable_horizon,
     two_roads_horizon,
 )
@@ -61,29 +60,4 @@ def plot_horizons(result: Affordable, *, learned: bool = False) -> Figure:
     ax.set(xlabel="model error ε (total variation)", ylabel="best planning horizon (steps)")
     ax.grid(which="minor", visible=False)
     legend_above(ax, ncols=3)
-    return figure
-
-
-def plot_losses(losses: PlanningLosses, level: str) -> Figure:
-    """Return the loss against the planning horizon for one kind of model, a curve for each pace of the world.
-
-    A vertical line marks 1/(4ε) + 1/2, for the mean of ε over the paces where they differ.
-    """
-    study = losses.study
-    if level not in study.levels:
-        raise BookError(f"level must be one of {', '.join(study.levels)}, got {level!r}")
-    j = study.levels.index(level)
-    figure, ax = new_figure(height=3.6)
-    for i, dwell in enumerate(study.dwell):
-        curve = losses.loss[i, j].mean(axis=0)
-        ax.plot(study.horizons, curve, color=COLORS[i % 6], ls=DASHES[i % 6], label=f"dwell {dwell:g}")
-        best = int(curve.argmin())
-        ax.plot(study.horizons[best], curve[best], color=COLORS[i % 6], marker=MARKERS[i % 6], ms=8)
-    formula = affordable_horizon(min(float(losses.tv[:, j].mean()), 1.0), gamma_eval=study.gamma_eval)
-    ax.axvline(formula, color=INK, lw=1.4, ls=DASHES[3], label="1/(4ε) + 1/2")
-    ax.set(xscale="log", xlabel="planning horizon 1/(1-γ) (steps)")
-    ax.set_ylabel(f"value lost (rewards,\nγ = {study.gamma_eval:g})")
-    ax.set_ylim(bottom=0)
-    ax.grid(which="minor", visible=False)
-    legend_above(ax, ncols=2)
     return figure

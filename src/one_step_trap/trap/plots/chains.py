@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -18,11 +17,10 @@ from one_step_trap.pages.figures import (
     GREY,
     INK,
     MARKERS,
-    VERMILLION,
     legend_above,
     new_figure,
 )
-from one_step_trap.trap.chains import ErrorCurve, geometric_bound
+from one_step_trap.trap.chains import geometric_bound
 from one_step_trap.trap.perfect import LOST, Precision
 from one_step_trap.trap.regimes import MixingStudy, RegimeCurve
 
@@ -103,47 +101,6 @@ def plot_mixing(
     return figure
 
 
-def plot_metrics(curve: ErrorCurve) -> Figure:
-    """Return TV, KL and W₁ of one model against the steps, each divided by its value at the first step.
-
-    A divergence that is infinite anywhere is left out.
-    """
-    figure, ax = new_figure(height=3.6)
-    for i, (metric, label) in enumerate((("tv", "TV"), ("kl", "KL"), ("w1", "W₁"))):
-        ratio = curve.ratio(metric)  # type: ignore[arg-type]
-        if ratio.ndim != 1:
-            raise BookError(f"plot_metrics draws one chain, got errors of shape {ratio.shape}")
-        if np.isfinite(ratio).all():
-            steps, shown = _drawn(curve.steps, ratio)
-            ax.plot(steps, shown, color=COLORS[i], ls=DASHES[i], marker=MARKERS[i], ms=5, label=label)
-    _log_steps(ax)
-    ax.set(yscale="log", ylabel="error after n steps /\nerror after one step")
-    legend_above(ax)
-    return figure
-
-
-def plot_size(table: pd.DataFrame) -> Figure:
-    """Return e(far)/e(1) of random dense chains against their size (`fading_by_size`), with ``1/√S`` for comparison."""
-    figure, ax = new_figure(height=3.3)
-    S = table["states"].to_numpy(float)
-    middle = table["ratio"].to_numpy()
-    bars = np.abs(table[["low", "high"]].to_numpy().T - middle)
-    ax.errorbar(S, middle, yerr=bars, color=BLUE, marker="o", ms=6, capsize=3, ls="none", label="measured")
-    ax.plot(S, 1 / np.sqrt(S), color=VERMILLION, ls=DASHES[1], label="1/√S")
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="number of states S",
-        ylabel="error far ahead /\nerror after one step",
-    )
-    ax.set_xticks(S, [f"{size:g}" for size in S])
-    ax.set_xticks([], minor=True)
-    ax.set_yticks([0.1, 0.2, 0.4], ["0.1", "0.2", "0.4"])
-    ax.set_yticks([], minor=True)
-    legend_above(ax)
-    return figure
-
-
 def plot_precision(
     precision: Sequence[Precision], *, names: tuple[str, str] = ("doubling", "rotation")
 ) -> Figure:
@@ -170,40 +127,4 @@ def plot_precision(
     figure.legend(
         handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, columnspacing=1.2
     )
-    return figure
-
-
-def plot_lost(precision: Sequence[Precision]) -> Figure:
-    """Return the steps until a trajectory is lost against the binary digits of its numbers, for the expansive maps.
-
-    With the 95% interval over starts, and a line of one step a digit. Maps whose trajectories are not all lost are left out.
-    """
-    figure, ax = new_figure(height=3.3)
-    lost = [one for one in precision if one.name != "rotation" and one.lost == 1]
-    if not lost:
-        raise BookError("no trajectory was lost: there is nothing to draw")
-    for i, name in enumerate(dict.fromkeys(one.name for one in lost)):
-        group = [one for one in lost if one.name == name]
-        bits = np.array([one.bits for one in group])
-        when = np.array([one.lost_at[:3] for one in group])  # value, low, high
-        ax.errorbar(
-            bits,
-            when[:, 0],
-            yerr=np.abs(when[:, 1:].T - when[:, 0]),
-            color=COLORS[i],
-            marker=MARKERS[i],
-            ms=6,
-            capsize=3,
-            ls="none",
-            label=name,
-        )
-    ends = np.array([0, 60])
-    ax.plot(ends, ends, color=GREY, ls=DASHES[1], label="one step a digit")
-    ax.set(
-        xlabel="binary digits of a number",
-        ylabel="steps until the\ntrajectory is lost",
-        xlim=(0, 60),
-        ylim=(0, 60),
-    )
-    legend_above(ax)
     return figure

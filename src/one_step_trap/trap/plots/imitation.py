@@ -15,7 +15,6 @@ from one_step_trap.pages.figures import (
     COLORS,
     DASHES,
     GREY,
-    MARKERS,
     VERMILLION,
     legend_above,
     legend_over,
@@ -96,37 +95,6 @@ def plot_cartpole(summary: pd.DataFrame, T: int = 500) -> Figure:
     bottom.set_ylabel("share of actions unlike\nthe expert's")
     _plain_ticks(bottom, summary["labels"])
     legend_above(bottom, ncols=2)
-    return figure
-
-
-def plot_cartpole_costs(table: pd.DataFrame) -> Figure:
-    """Return mean steps lost against T on logarithmic axes, with thin guides of slope 1 and 2.
-
-    ``table``: rows of ``cartpole_cost_table``, one curve an algorithm and number of labels (at most six).
-    Bands are 95% intervals over learners. Means of 0 have no place on a logarithmic axis and are left out.
-    """
-    curves = list(table.groupby(["algorithm", "labels"], sort=False))
-    if len(curves) > len(COLORS):
-        raise BookError(f"at most {len(COLORS)} curves fit into one figure, got {len(curves)}")
-    figure, ax = new_figure(height=3.9)
-    for i, ((algorithm, labels), rows) in enumerate(curves):
-        rows = rows[rows["cost"] > 0]
-        style = {"color": COLORS[i], "ls": DASHES[i], "marker": MARKERS[i]}
-        ax.fill_between(rows["T"], rows["low"], rows["high"], color=COLORS[i], alpha=0.15, lw=0)
-        ax.plot(rows["T"], rows["cost"], **style, ms=5, label=f"{algorithm}, {labels:,} labels")
-    longest = float(table["T"].max())
-    T = np.array([longest / 2.5, longest])
-    for slope, name in ((1, "slope 1"), (2, "slope 2")):
-        line = 2.2 * longest * (T / longest) ** slope
-        ax.plot(T, line, color=GREY, lw=1.0)
-        ax.annotate(
-            name, (T[0], line[0]), textcoords="offset points", xytext=(-4, 0), ha="right", va="center"
-        )
-    ax.set(xscale="log", yscale="log", xlabel="length of the task T (steps)", ylabel="steps lost (mean)")
-    ax.set_ylim(bottom=0.05)
-    _plain_ticks(ax, table["T"])
-    ax.grid(which="minor", visible=False)
-    legend_above(ax, ncols=2)
     return figure
 
 

@@ -106,48 +106,6 @@ def plot_dial(dial: Dial, ratios: Mapping[int, Sequence[Interval]]) -> Figure:
     return figure
 
 
-def plot_crossover(dial: Dial) -> Figure:
-    """Return the data size from which the direct model wins, against the bias of the iterated one.
-
-    Markers with 95% intervals are measured; the dashed line is the rule of thumb (c/bias)². Settings
-    without a crossing inside the sizes that were tried are left out.
-    """
-    figure, ax = new_figure(height=3.6)
-    bias = np.array(
-        [comparison.bias[comparison.n_steps.index(dial.n_step)] for comparison in dial.comparisons]
-    )
-    crossing = np.array([(c.value, c.low, c.high) for c in dial.crossing])
-    inside = np.isfinite(crossing).all(1) & (crossing > 0).all(1)
-    if not inside.any():
-        raise BookError("no setting has a crossing inside the sizes that were tried")
-    value, low, high = crossing[inside].T
-    ax.errorbar(
-        bias[inside],
-        value,
-        yerr=[value - low, high - value],
-        fmt="o",
-        ms=6,
-        color=BLUE,
-        capsize=3,
-        label="measured",
-    )
-    drawn = np.isfinite(dial.rule_of_thumb)
-    ax.plot(
-        bias[drawn],
-        dial.rule_of_thumb[drawn],
-        color=VERMILLION,
-        ls=DASHES[1],
-        label="rule of thumb (c/bias)²",
-    )
-    ax.set(xscale="log", yscale="log", xlabel="bias of the iterated model (total variation)")
-    ax.set_ylabel("transitions at which\nthe direct model gets ahead")
-    ax.text(0.97, 0.93, "direct wins", transform=ax.transAxes, ha="right", va="top")
-    ax.text(0.03, 0.05, "iterated wins", transform=ax.transAxes, ha="left", va="bottom")
-    ax.grid(which="minor", visible=False)
-    legend_above(ax, ncols=2)
-    return figure
-
-
 def plot_linear_ratio(
     table: pd.DataFrame, curves: Mapping[int, tuple[Sequence[float], Sequence[float]]]
 ) -> Figure:

@@ -19,25 +19,11 @@ from one_step_trap.pages.figures import (
     GREY,
     INK,
     MARKERS,
-    legend_above,
     legend_over,
     new_figure,
 )
 from one_step_trap.trap.lookahead import LookaheadResult, Summary
 from one_step_trap.trap.mpc import LossCurve
-
-
-def plot_losses(curves: Sequence[LossCurve], *, title: str = "transitions learned from") -> Figure:
-    """Return the value lost against the best of the true dynamics, by horizon, one line a model (the last one true)."""
-    _check_curves(curves)
-    figure, ax = new_figure(height=3.8)
-    for i, curve in enumerate(curves):
-        _band(ax, curve.horizons, curve.lost, _style(i, last=i == len(curves) - 1), curve.label)
-    _steps(ax, curves[0].horizons)
-    ax.set_ylabel("value lost (reward an episode)")
-    ax.set_ylim(bottom=0)
-    legend_above(ax, title=title)
-    return figure
 
 
 def plot_parts(curves: Sequence[LossCurve], forgetful: LossCurve | None = None) -> Figure:
@@ -127,32 +113,6 @@ def plot_tables(results: Sequence[LookaheadResult], summaries: Sequence[Summary]
         ax.grid(which="minor", visible=False)
     axes[0, 0].set_ylabel("steps planned ahead")
     legend_over(figure, axes[0, 0])
-    return figure
-
-
-def plot_table_losses(result: LookaheadResult, *, log: bool = False) -> Figure:
-    """Return the value lost against the horizon in one world, one line a level of model quality.
-
-    The markers are at the formula for a hard horizon with the level's mean ε. ``log``: a logarithmic axis of loss.
-    """
-    if len(result.levels) > len(COLORS):
-        keep = np.linspace(0, len(result.levels) - 1, len(COLORS)).round().astype(int)
-    else:
-        keep = np.arange(len(result.levels))
-    figure, ax = new_figure(height=3.8)
-    lost, prescribed = result.lost.mean(axis=1), result.formula()
-    at = result.lost_at(prescribed)
-    for i, level in enumerate(keep):
-        ax.plot(result.horizons, lost[level], color=COLORS[i], ls=DASHES[i], label=result.labels()[level])
-        shown = min(max(prescribed[level], result.horizons[0]), result.horizons[-1])
-        ax.plot(shown, at[level], color=COLORS[i], marker=MARKERS[i], ms=8, ls="none")
-    _steps(ax, result.horizons)
-    ax.set_ylabel(f"value lost (γ = {result.gamma:g})")
-    if log:
-        ax.set_yscale("log")
-    else:
-        ax.set_ylim(bottom=0)
-    legend_above(ax)
     return figure
 
 

@@ -23,7 +23,7 @@ from one_step_trap.pages.figures import (
     new_figure,
 )
 from one_step_trap.trap import real
-from one_step_trap.trap.rollout import ParticleError, RolloutError, Steps
+from one_step_trap.trap.rollout import Steps
 
 if TYPE_CHECKING:
     from one_step_trap.trap.instrument import TrapReport
@@ -182,56 +182,6 @@ def plot_one_step(runs: pd.DataFrame, *, subject: str = "network") -> Figure:
     ax.set_xticks([0.001, 0.01, 0.1, 1], ["0.001", "0.01", "0.1", "1"])
     ax.minorticks_off()
     legend_above(ax, ncols=3)
-    return figure
-
-
-def plot_rollout(errors: dict[str, RolloutError], *, baseline: str | None = "mean") -> Figure:
-    """Return typical error against depth for one or several models, by name, with a baseline of the first one's data."""
-    if not errors:
-        raise BookError("there is nothing to draw: give at least one RolloutError by name")
-    figure, ax = new_figure(height=3.4)
-    for i, (name, error) in enumerate(errors.items()):
-        ax.plot(_depths(error.depth), error.curve(), color=COLORS[i], ls=DASHES[i], label=name)
-    if baseline is not None:
-        first = next(iter(errors.values()))
-        label = {"mean": "guess: the mean"}.get(baseline, f"guess: {baseline}")
-        ax.plot(_depths(first.depth), first.baseline_curve(baseline), color=GREY, ls=":", label=label)
-    _one_sd(ax)
-    _log_error(ax)
-    ax.set(xlabel="depth (steps)", ylabel="typical error (sd)")
-    legend_above(ax, ncols=2)
-    return figure
-
-
-def plot_dimensions(error: RolloutError, names: Sequence[str]) -> Figure:
-    """Return typical error against depth for every dimension of the observation, by name."""
-    if len(names) != error.error.shape[2]:
-        raise BookError(f"names must name {error.error.shape[2]} dimensions, got {len(names)}")
-    figure, ax = new_figure(height=3.4)
-    for i, (name, curve) in enumerate(zip(names, error.curves_by_dimension().T, strict=True)):
-        if not np.isnan(curve).all():
-            ax.plot(_depths(error.depth), curve, color=COLORS[i % 6], ls=DASHES[(i + i // 6) % 6], label=name)
-    _one_sd(ax)
-    _log_error(ax)
-    ax.set(xlabel="depth (steps)", ylabel="typical error (sd)")
-    legend_above(ax, ncols=3)
-    return figure
-
-
-def plot_particles(particles: ParticleError) -> Figure:
-    """Return what a probabilistic model says of its own error: error of the mean, of a particle, and the spread."""
-    figure, (top, bottom) = new_figure(2, 1, height=4.8, sharex=True, height_ratios=[2, 1])
-    depths = _depths(particles.of_mean.shape[1])
-    names = {"of_mean": "error of the mean", "single": "error of one particle", "spread": "spread"}
-    for i, (name, label) in enumerate(names.items()):
-        top.plot(depths, particles.curve(name), color=COLORS[i], ls=DASHES[i], label=label)
-    _one_sd(top)
-    _log_error(top)
-    top.set_ylabel("sd")
-    bottom.plot(depths, 100 * particles.coverage(), color=COLORS[3])
-    bottom.axhline(100 * particles.nominal, color=INK, lw=1, ls=(0, (4, 3)))
-    bottom.set(ylim=(0, 102), xlabel="depth (steps)", ylabel="inside (%)")
-    legend_above(top, ncols=2)
     return figure
 
 
