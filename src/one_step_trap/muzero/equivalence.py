@@ -154,13 +154,6 @@ class Latent:
         for name, array in (("encoder", E), ("dynamics", D), ("outputs", O)):
             object.__setattr__(self, name, array)
 
-    def predict(self, root: int, actions: Sequence[int]) -> FloatArray:
-        """Return the outputs (F,) after ``actions`` from observation ``root``."""
-        z = self.encoder[root]
-        for a in actions:
-            z = z @ self.dynamics[a]
-        return np.asarray(z @ self.outputs)
-
 
 def latent_world(mdp: MDP, v: ArrayLike, *, rewards: bool = True) -> Latent:
     """Return the world as a `Latent`: its outputs are v(s) and, with ``rewards``, R(s, ·), as open-loop expectations."""

@@ -220,12 +220,6 @@ class Unrolled:
         seen = self.probability[D - 1] > 0
         return np.asarray(np.where(seen, G, -math.inf).reshape(len(G), self.actions, -1).max(2))
 
-    def mean(self, depth: int | None = None) -> FloatArray:
-        """Return ``Σ_w b(w) G(s, a w)`` (S, A): averaged over the actions b would take, which is Q^b if V is V^b."""
-        G = self.returns(depth)
-        D = self.depth if depth is None else depth
-        return np.asarray((G * self.probability[D - 1]).reshape(len(G), self.actions, -1).sum(2))
-
 
 def unroll(
     mdp: MDP, data_policy: ArrayLike, gamma: float, depth: int, *, value_policy: ArrayLike | None = None
@@ -321,11 +315,6 @@ class Improvement:
     def settling_true(self) -> FloatArray:
         """The true values of the last half of the rounds."""
         return np.asarray(self.true[len(self.true) // 2 :])
-
-    @property
-    def last(self) -> FloatArray:
-        """The policy of the last round, (S, A)."""
-        return np.asarray(self.policies[-1])
 
 
 def improve(

@@ -13,7 +13,7 @@ a text, and likelier, since only factors below 1 are gone. So:
 2. *Where no state is likelier to end than the first one, the mode is the empty text*, for every mean length:
    p(y) is at most its last factor, P[s, V] <= P[0, V]. Independent words with a constant chance to end are such a case.
 3. *In general the empty text is the mode iff P[0, V] >= max_w P[0, w] M(moves[0, w])*, where M(s) is the probability
-   of the best completion from s (``best_completion``). The right-hand side falls exponentially with the length of the
+   of the best completion from s (`mode`). The right-hand side falls exponentially with the length of the
    shortest texts; the left-hand side, where no true text is empty, is what smoothing or a wrong structure puts there.
    With labels smoothed by ε it is ε/(V+1) at *any* amount of data, since (1-ε)p + ε/(V+1) is what minimises the
    smoothed loss.
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.core.stats import proportion_interval
 from one_step_trap.core.validate import (
@@ -92,61 +92,6 @@ class Grammar:
         """ln P, (S, V+1); -∞ where the probability is 0."""
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.P))
-
-    def log_prob(self, text: Sequence[int]) -> float:
-        """Return ln p(text) of a complete text, the end included."""
-        state, total, log_P = 0, 0.0, self.log_P
-        for word in text:
-            w = check_count(word, "a word", minimum=0)
-            if w >= self.words:
-                raise BookError(f"a word must lie in 0 … {self.words - 1}, got {w}")
-            total += log_P[state, w]
-            state = int(self.moves[state, w])
-        return float(total + log_P[state, -1])
-
-    def visits(self) -> FloatArray:
-        """Return how often each state is expected to be entered in a text, (S,): (I - Tᵀ)⁻¹ e_0."""
-        T, reached = self._T(), self._reached()
-        if not np.isfinite(best_completion(self)[reached]).all():
-            raise BookError("the language has texts that never end: no state may be without a way to an end")
-        result = np.zeros(self.states)
-        result[reached] = np.linalg.solve(
-            (np.eye(self.states) - T.T)[np.ix_(reached, reached)], np.eye(self.states)[0, reached]
-        )
-        return result
-
-    def _T(self) -> FloatArray:
-        """Return the transition matrix between states, (S, S); its rows sum to 1 - P(end)."""
-        T = np.zeros((self.states, self.states))
-        np.add.at(T, (np.arange(self.states)[:, None], self.moves), self.P[:, :-1])
-        return T
-
-    def _reached(self) -> NDArray[np.bool_]:
-        """Return which states can be reached from state 0, (S,)."""
-        reached, edges = np.arange(self.states) == 0, self._T() > 0
-        while (new := reached | edges[reached].any(0)).sum() > reached.sum():
-            reached = new
-        return np.asarray(reached)
-
-    @property
-    def entropy(self) -> float:
-        """H = E[-ln p(text)] in nats, over complete texts: Σ_s visits(s) h(s)."""
-        return text_surprise(self)[0]
-
-    def sample(self, texts: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-        """Return ``texts`` complete texts."""
-        check_rng(rng)
-        self.visits()  # raises if some texts never end
-        edges, result = np.cumsum(self.P, axis=1), []
-        for _ in range(check_count(texts, "texts", minimum=0)):
-            state, words = 0, list[int]()
-            while (
-                w := int(np.searchsorted(edges[state], rng.random() * edges[state, -1], "right"))
-            ) < self.words:
-                words.append(w)
-                state = int(self.moves[state, w])
-            result.append(tuple(words))
-        return result
 
 
 def _check_grammar(grammar: Any) -> Grammar:
@@ -221,7 +166,6 @@ def draw_counts(grammar: Grammar, texts: int, rng: np.random.Generator) -> IntAr
     Texts in the same state at the same position are alike, so that their next words are one multinomial draw: the
     work does not grow with the number of texts.
     """
-    _check_grammar(grammar).visits()
     counts, rng = np.zeros(grammar.P.shape, dtype=np.int64), check_rng(rng)
     here = np.zeros(grammar.states, dtype=np.int64)
     here[0] = check_count(texts, "texts", minimum=0)
@@ -272,16 +216,11 @@ class Text:
     log_prob: float
 
 
-def best_completion(grammar: Grammar) -> FloatArray:
-    """Return ln M(s), (S,): the log-probability of the likeliest way from each state to the end of a text.
+def _completions(grammar: Grammar) -> tuple[FloatArray, IntArray]:
+    """Return ln M (S,) and the first step of the best completion (S,): a word, or V for the end.
 
     M(s) = max( P[s, V], max_w P[s, w] M(moves[s, w]) ), by at most S sweeps: the best way enters no state twice.
     """
-    return _completions(_check_grammar(grammar))[0]
-
-
-def _completions(grammar: Grammar) -> tuple[FloatArray, IntArray]:
-    """Return ln M (S,) and the first step of the best completion (S,): a word, or V for the end."""
     log_P = grammar.log_P
     M, choice = log_P[:, -1].copy(), np.full(grammar.states, grammar.words)
     for _ in range(grammar.states):
@@ -404,24 +343,6 @@ def surprise(grammar: Grammar, n: int) -> tuple[float, float]:
         raise BookError(f"some texts of the language end before {n} words")
     mean, second = float(m[1].sum()), float(m[2].sum())
     return mean, math.sqrt(max(second - mean**2, 0.0))
-
-
-def text_surprise(grammar: Grammar) -> tuple[float, float]:
-    """Return mean (the entropy H) and standard deviation of -ln p(text), in nats, over complete texts; exact.
-
-    From each state a = h + T a and b = Σ_w P (c² + 2 c a') + T b, with c = -ln P, a' the mean after the word, and T
-    the transitions between states.
-    """
-    P, reached = _check_grammar(grammar).P, grammar._reached()
-    grammar.visits()
-    with np.errstate(invalid="ignore"):
-        c = np.where(P > 0, -grammar.log_P, 0.0)
-    A = (np.eye(grammar.states) - grammar._T())[np.ix_(reached, reached)]
-    a, b = np.zeros(grammar.states), np.zeros(grammar.states)
-    a[reached] = np.linalg.solve(A, (P * c).sum(1)[reached])
-    after = np.column_stack([a[grammar.moves], np.zeros(grammar.states)])
-    b[reached] = np.linalg.solve(A, (P * (c**2 + 2 * c * after)).sum(1)[reached])
-    return float(a[0]), math.sqrt(max(float(b[0] - a[0] ** 2), 0.0))
 
 
 @dataclass(frozen=True)

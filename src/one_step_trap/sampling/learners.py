@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from one_step_trap.core.validate import (
     FloatArray,
@@ -144,11 +143,6 @@ class Weights:
     def model(self) -> FloatArray:
         """The model ``Q_i = softmax(U h(e_i) + b)``, (V, V)."""
         return softmax(self.hidden()[0] @ self.U.T + self.b)
-
-    def log_loss(self, counts: FloatArray) -> float:
-        """Return ``-(1/N) Σ n_ij ln q_ij`` in nats a token."""
-        z = self.hidden()[0] @ self.U.T + self.b
-        return float((counts * (special.logsumexp(z, axis=1, keepdims=True) - z)).sum() / counts.sum())
 
 
 def gradients(weights: Weights, counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
