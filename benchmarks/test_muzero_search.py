@@ -92,12 +92,13 @@ def mctx_python() -> str | None:
 def network(latent: int, hidden: int) -> NetworkModel:
     """Return a network with 2 actions whose heads say something."""
     rng, architecture = np.random.default_rng(0), Architecture(4, 2, latent, hidden)
-    weights = MuZeroNet(architecture, seed=0).export()
+    model = NetworkModel(MuZeroNet(architecture, seed=0))
     heads = {
-        name: (rng.normal(size=getattr(weights, name).shape) / hidden**0.5).astype(np.float32)
+        name: (rng.normal(size=getattr(model.weights, name).shape) / hidden**0.5).astype(np.float32)
         for name in ("w_reward", "W_policy", "W_value")
     }
-    return NetworkModel.of_weights(weights._replace(**heads), architecture)
+    model.weights = model.weights._replace(**heads)
+    return model
 
 
 def roots_of(model: NetworkModel, batch: int) -> np.ndarray:

@@ -14,12 +14,13 @@ from one_step_trap.muzero.search import SearchSettings, search
 def network(seed, *, actions=2, latent=8, hidden=16, bins=21, spread=1.5, observation=4):
     """A network whose heads, which start at 0, say something; ``spread`` is the size of their weights."""
     rng, architecture = np.random.default_rng(seed), Architecture(observation, actions, latent, hidden, bins)
-    weights = MuZeroNet(architecture, seed).export()
+    model = NetworkModel(MuZeroNet(architecture, seed))
     heads = {
-        name: (spread * rng.normal(size=getattr(weights, name).shape) / hidden**0.5).astype(np.float32)
+        name: (spread * rng.normal(size=getattr(model.weights, name).shape) / hidden**0.5).astype(np.float32)
         for name in ("w_reward", "W_policy", "W_value")
     }
-    return NetworkModel.of_weights(weights._replace(**heads), architecture)
+    model.weights = model.weights._replace(**heads)
+    return model
 
 
 def roots_of(model, count, seed=0):
@@ -189,7 +190,8 @@ def test_weights_of_nonsense():
         "overflow": {"w_reward": np.full_like(w.w_reward, 3e38)},
     }
     for message, change in changes.items():
-        broken = NetworkModel.of_weights(w._replace(**change), model.architecture)
+        broken = network(0)
+        broken.weights = w._replace(**change)
         with pytest.raises(BookError, match=message):
             search(broken, roots, backend="compiled")
         with pytest.raises(BookError, match="rewards of the model" if message == "overflow" else message):

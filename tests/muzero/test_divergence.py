@@ -192,17 +192,6 @@ def test_unrolled_by_hand(net):
     assert found.policies.sum(axis=2) == pytest.approx(np.ones((2, 3)))
 
 
-def test_as_rollouts(right):
-    short = replace(Task(GRID), max_steps=4)
-    episodes = dv.record(right, short, SETTINGS, depth=3, starts=6, warm_up=2, behaviour="random")
-    rollouts = dv.as_rollouts(episodes, 1.0)
-    assert len(rollouts.actions) == int(episodes.known.all(axis=1).sum())
-    with pytest.raises(BookError, match="smaller depth"):
-        dv.as_rollouts(
-            dv.record(right, short, SETTINGS, depth=9, starts=2, warm_up=1, behaviour="random"), 1.0
-        )
-
-
 # --- over seeds ---------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +244,7 @@ def test_verdicts_on_drift():
     assert dv.verdict(few) == ("open", "")
 
 
-def test_curves_and_wall():
+def test_curves():
     rows = made(lambda K, b, m, d, s: d / K + s, unrolls=(1, 5))
     table = dv.curves(rows, "value", rng())
     row = table[(table["unroll_steps"] == 5) & (table["behaviour"] == "agent") & (table["depth"] == 10)].iloc[
@@ -264,8 +253,6 @@ def test_curves_and_wall():
     assert row["value"] == pytest.approx(2 + 2.5)
     assert row["low"] < row["value"] < row["high"]
     assert row["n"] == 6
-    found = dv.wall(rows, rng(), behaviour="agent", measure="value", depth=20)
-    assert found["error"].tolist() == pytest.approx([22.5, 6.5])
     with pytest.raises(BookError, match="twice"):
         dv.at_depth(pd.concat([rows, rows]), 1, "agent", "value", 1)
 

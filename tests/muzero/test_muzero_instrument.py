@@ -213,5 +213,5 @@ def test_a_folder_that_is_a_file(no_training, tmp_path):
 
 
 def test_measure_wants_a_training():
-    with pytest.raises(BookError, match="what train, resume or load return"):
+    with pytest.raises(BookError, match="what train or resume return"):
         ins.measure("agent")

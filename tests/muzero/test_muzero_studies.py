@@ -142,8 +142,6 @@ def test_reading_the_tasks(tasks):
     assert 0 <= studies.random_return(tasks, GRID) <= 1
     curves = {GRID: studies.by_x(tasks, "curve", task=GRID)}
     assert isinstance(plots.plot_learning(curves, {GRID: 1.0}), Figure)
-    table = control.table(studies.by_x(tasks, "curve", task=GRID), np.random.default_rng(0))
-    assert isinstance(plots.plot_learning_by_k(table), Figure)
 
 
 def test_how_trainings_ended(tasks, monkeypatch):

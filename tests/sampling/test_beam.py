@@ -16,7 +16,6 @@ from one_step_trap.sampling import beam as bm
 from one_step_trap.sampling.decoder import LlamaDecoder, PlainDecoder, decoder, inference
 from one_step_trap.sampling.models import LanguageModel
 from one_step_trap.sampling.plots.beam import (
-    plot_beam_curse,
     plot_costs,
     plot_empty,
     plot_quality,
@@ -211,13 +210,28 @@ def test_a_beam_as_wide_as_the_language_is_exhaustive(n):
     assert beams.log_prob[0] == pytest.approx([value for _, value in ranked])
 
 
+def beam_search_reference(next_log_probs, width, steps, *, end=None):
+    """The best text and its log-probability as `beam_search` finds them, one beginning at a time."""
+    beams, finished = [((), 0.0)], []
+    for _ in range(steps):
+        candidates = [
+            ((*words, w), log_p + float(more))
+            for words, log_p in beams
+            for w, more in enumerate(next_log_probs(words))
+        ]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        finished += [c for c in candidates[:width] if c[0][-1] == end]
+        beams = [c for c in candidates if c[0][-1] != end][:width]
+    return max(finished + beams[:1], key=lambda text: text[1])
+
+
 @pytest.mark.parametrize("end", [None, 0])
 @pytest.mark.parametrize("width", [1, 2, 3, 6, 20])
 def test_batched_search_agrees_with_its_reference(width, end):
     model, starts = History(4), np.arange(4)[:, None]
     beams = bm.beam_search(lambda *_: model, starts, width, 5, end=end)
     for start in range(4):
-        words, value = bm.beam_search_reference(history_log_probs(model, (start,)), width, 5, end=end)
+        words, value = beam_search_reference(history_log_probs(model, (start,)), width, 5, end=end)
         assert tuple(w for w in beams.best[start] if w >= 0) == words
         assert beams.best_log_prob[start] == pytest.approx(value)
         alone = bm.beam_search(lambda *_: model, [[start]], width, 5, end=end)
@@ -377,8 +391,6 @@ def test_costs_and_the_rule():
     gain = bm.bought(table, rng)
     assert gain.likelihood.value == pytest.approx(1.0)
     assert gain.repetition.value == pytest.approx(0.3)
-    assert gain.search_buys_repetition
-    assert not bm.bought(table.assign(seq_rep_4=0.0), rng).search_buys_repetition
     with pytest.raises(BookError, match="one of"):
         bm.cost_ratio(table, rng, width=16)
     with pytest.raises(BookError, match="human"):
@@ -412,15 +424,12 @@ def test_plots_of_exact_search():
     from one_step_trap.sampling import exact_search as ex
 
     rng = np.random.default_rng(0)
-    truths = [ex.random_grammar(6, 3, 0.5, rng) for _ in range(4)]
-    curse = ex.beam_curse(truths, [ex.label_smoothed(x, 0.1) for x in truths], (1, 2, 8))
-    assert len(plot_beam_curse(curse).axes) == 2
     empty = ex.empty_modes(ex.EmptyModes(languages=3, words=5, shortest=(1, 2), texts=(10, 100)))
     assert plot_empty(empty).axes
     endless = ex.endless_grammar(rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(4), size=4))
     assert "surprise" in plot_typical(ex.typical_and_mode(endless, (1, 4, 16))).axes[0].get_ylabel()
     with pytest.raises(BookError, match="lacks the columns"):
-        plot_empty(curse)
+        plot_empty(empty.drop(columns="shortest"))
 
 
 # --- bad input --------------------------------------------------------------------------------------------
@@ -445,7 +454,6 @@ def test_plots_of_exact_search():
         (lambda make: bm.draw(make, [[1]], 2, 3, seed=0).best_of(3), "exceed"),
         (lambda make: bm.score(make, [[1]], [[1], [2]]), "continuation"),
         (lambda make: bm.score(make, [[1]], [[7]]), "below 4"),
-        (lambda make: bm.beam_search_reference(lambda _: [0.0], 0, 2), "width"),
         (lambda make: replace(SMALL, widths=(2, 4)), "greedy"),
         (lambda make: replace(SMALL, widths=4), "list"),
         (lambda make: replace(SMALL, draws=-1), "draws"),

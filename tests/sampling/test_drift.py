@@ -37,12 +37,6 @@ class Trace:
     log_loss: np.ndarray
 
 
-@dataclass(frozen=True)
-class Cost:
-    rule: str
-    log_loss: np.ndarray
-
-
 def make_trace(rule, seed, *, N=24, S=512, slope=0.0, loop=0.0):
     """Make texts whose entropy drifts by ``slope`` and of which a share ``loop`` goes round in circles from S/2 on."""
     rng = np.random.default_rng([seed, *map(ord, rule)])
@@ -384,30 +378,9 @@ def test_pooled_numbers_and_their_orders(traces):
 # --- what a rule buys and costs ---------------------------------------------------------------------------
 
 
-def test_forbidden_shares_and_losses():
-    rng = np.random.default_rng(0)
-    logits, tokens = rng.normal(size=(6, 50, 20)), rng.integers(0, 20, (6, 50))
-    facts = m.token_facts(logits, tokens)
-    table = heu.forbidden_shares(
-        facts, ["pure", "top-k=5", "greedy", "greedy+penalty=1.2", "mirostat=5"], rng
-    )
-    assert table["rule"].tolist() == ["pure", "top-k=5", "greedy"]  # the others depend on what was drawn
-    top_k = table.iloc[1]
-    assert top_k["impossible"] == pytest.approx((facts.rank >= 5).mean())
-    assert top_k["tokens_between"] == pytest.approx(1 / top_k["impossible"])
-    assert np.isinf(table["tokens_between"][0])
-    costs = [Cost("pure", facts.log_loss), Cost("top-k=5", np.where(facts.rank >= 5, np.inf, facts.log_loss))]
-    asked = heu.human_costs(costs, rng).set_index("rule")
-    assert asked.loc["pure", "log_loss"] == pytest.approx(facts.log_loss.mean())
-    assert asked.loc["pure", "impossible"] == 0
-    assert np.isnan(asked.loc["top-k=5", "log_loss"])
-    assert asked.loc["top-k=5", "impossible"] == pytest.approx(top_k["impossible"])
-
-
 def test_names_of_rules():
     names = {"pure": "pure", "top-p=0.95": "top-p", "greedy+penalty=1.2": "greedy+penalty"}
     assert {rule: d.kind(rule) for rule in names} == names
-    assert heu.parameter("top-p=0.95") == 0.95
 
 
 def test_buys_and_costs(summary):
@@ -496,15 +469,11 @@ def test_figures(table, summary):
             "two rules of one kind",
         ),
         (lambda t, s: pub.compare_orderings([], {"human": 1}), "must map"),
-        (lambda t, s: heu.parameter("top-k=many"), "needs a number"),
         (lambda t, s: d.kind(5), "must be a name"),
-        (lambda t, s: heu.human_costs([Cost("pure", [1, 2])], np.random.default_rng(0)), "shape"),
-        (lambda t, s: heu.human_costs([Cost("pure", [["a"]])], np.random.default_rng(0)), "array of numbers"),
         (
             lambda t, s: d.rows([Traces("pure", 0, *[np.ones((2, 64), int)] * 3, np.arange(3))], decode),
             "prompts",
         ),
-        (lambda t, s: heu.forbidden_shares(None, ["pure"], np.random.default_rng(0)), "TokenFacts"),
         (lambda t, s: plots.plot_curves(t, {"up": ["pure"]}), "lacks the columns"),
         (lambda t, s: plots.plot_ordering([]), "one or two orderings"),
     ],

@@ -1,4 +1,4 @@
-"""Exposure bias, exactly: by hand, by going through all texts, bounds on random chains, counter-examples, two regions."""
+"""Exposure bias, exactly: by hand, by going through all texts, counter-examples, two regions."""
 
 import itertools
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from one_step_trap.core.tabular import dobrushin, stationary, total_variation
+from one_step_trap.core.tabular import stationary
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import exposure as ex
 from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
@@ -56,7 +56,10 @@ def test_propagation_agrees_with_its_reference(seed, steps):
     language, Q = random_pair(seed, stationary_start=False)
     fast = ex.propagate(language.start, Q, steps)
     assert fast.shape == (steps + 1, 4)
-    assert fast == pytest.approx(ex.propagate_reference(language.start, Q, steps), abs=1e-12)
+    slow = [language.start]
+    for _ in range(steps):
+        slow.append(slow[-1] @ Q)
+    assert fast == pytest.approx(np.array(slow), abs=1e-12)
 
 
 def test_positions():
@@ -77,10 +80,8 @@ def test_a_leak_without_return_by_hand():
     assert e.grid.tolist() == [1, 2, 3, 4]
     assert e.kl == pytest.approx(-np.log(stay))  # nats: compounds, linearly
     assert e.tv == pytest.approx(1 - stay)
-    assert np.isinf(e.reverse_kl).all()
     assert e.sequence_kl == pytest.approx(-np.log(0.9) * np.arange(1, 5))
     assert e.share == pytest.approx(1 - 0.9 ** np.arange(5))
-    assert e.share_human == pytest.approx(0)
     assert e.drift == pytest.approx(4)
     assert e.steps == 4
 
@@ -97,7 +98,7 @@ def _text_law(start, P, n):
 
 
 @pytest.mark.parametrize("stationary_start", [True, False])
-def test_sequences_and_windows_against_all_texts(stationary_start):
+def test_sequences_against_all_texts(stationary_start):
     language, Q = random_pair(7, V=3, stationary_start=stationary_start)
     # A prompt's last token is context of x_1; its law is the same for both, so that it may be summed over in P
     # and Q alike only after conditioning on it: go through it too.
@@ -107,16 +108,6 @@ def test_sequences_and_windows_against_all_texts(stationary_start):
         p, q = (_text_law(np.eye(3)[x0], M, n) for M in (language.P, Q))
         kl += weight * sum(p[x] * np.log(p[x] / q[x]) for x in p)
     assert e.sequence_kl[n - 1] == pytest.approx(kl)
-    own, human = ex.propagate(language.start, Q, 6), ex.propagate(language.start, language.P, 6)
-    for k in (2, 3):
-        window = e.window_kl(k)
-        for t, value in zip(e.grid, window, strict=False):
-            p, q = (
-                _text_law(np.linalg.solve(M.T, law[t]), M, k) for M, law in ((language.P, human), (Q, own))
-            )
-            assert value == pytest.approx(sum(p[x] * np.log(p[x] / q[x]) for x in p), rel=1e-6)
-    assert e.window_kl(1) == pytest.approx(e.kl)
-    assert len(e.window_kl(6)) == 1
 
 
 def test_sequence_kl_is_linear_whatever_the_model_does(sticky, harmless):
@@ -167,8 +158,6 @@ def test_the_quadratic_line_is_no_bound_on_log_loss():
     e = ex.expose(language, np.array([[0.99, 0.01], [1e-8, 1 - 1e-8]]), 10)
     assert e.accumulated[1] > 4
     assert (e.accumulated[1:] > np.arange(2, 11) ** 2).all()
-    tv = 1 - 0.99 ** np.arange(10)
-    assert e.regret[-1] - e.sequence_kl[-1] <= ex.excess_bound(e, tv) + 1e-12
 
 
 def test_the_linear_line_is_no_bound_either():
@@ -177,45 +166,6 @@ def test_the_linear_line_is_no_bound_either():
     Q = np.array([[0.7, 0.1, 0.2], [0.1, 0.7, 0.2], [1e-9, 1e-9, 1 - 2e-9]])
     e = ex.expose(language, Q, 50)
     assert e.excess[-1] < -50
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.booleans())
-def test_bounds_hold_for_every_chain(seed, stationary_start):
-    language, Q = random_pair(seed, stationary_start=stationary_start)
-    T = 30
-    e, bound = ex.expose(language, Q, T), ex.recovery_bound(language, Q, T)
-    assert (e.tv <= bound[e.grid - 1] + 1e-12).all()
-    human, own = (ex.propagate(language.start, M, T) for M in (language.P, Q))
-    tv = total_variation(human, own)
-    assert (tv[1:] <= bound + 1e-12).all()
-    for distances in (tv[:-1], np.append(0, bound[:-1])):
-        assert e.regret[-1] - e.sequence_kl[-1] <= ex.excess_bound(e, distances) + 1e-9
-    if stationary_start:
-        kappa, eps = float(dobrushin(Q)), float(language.start @ ex.step_tv(language, Q))
-        assert bound.max() <= eps / (1 - kappa) + 1e-12
-
-
-def test_the_bound_is_attained_by_a_leak_without_return():
-    language = language_of([[1, 0], [0, 1]], start=[1, 0], regions=[0, 1])
-    e = 0.001
-    Q = np.array([[1 - e, e], [0, 1.0]])
-    bound = ex.recovery_bound(language, Q, 200)
-    exact = 1 - (1 - e) ** np.arange(1, 201)
-    # κ(Qᵏ) = (1-e)ᵏ, so that the geometric sum of the bound is the error itself: when the model has left, nothing is forgotten
-    assert bound == pytest.approx(exact, rel=1e-9)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6))
-def test_what_is_left_of_a_difference(seed):
-    _, Q = random_pair(seed, mix=0.05)
-    kept, power = ex.forgetting(Q, 20), np.eye(4)
-    for k in range(20):
-        assert float(dobrushin(power)) <= kept[k] + 1e-12
-        power = power @ Q
-    assert kept[1] == pytest.approx(float(dobrushin(Q)))
-    assert (np.diff(kept) <= 0).all()
 
 
 # --- two regions ------------------------------------------------------------------------------------------
@@ -260,18 +210,10 @@ def test_one_region_means_no_drift(harmless):
     e = ex.expose(language, Q)
     assert ex.predict(language, Q, [1, 1_024]).kl == pytest.approx(np.full(2, e.kl[0]))
     assert e.drift < 1.2
-    assert e.tv.max() <= ex.recovery_bound(language, Q).max() < 0.3
+    assert e.tv.max() < 0.3
 
 
 # --- what a hostile reader asks ---------------------------------------------------------------------------
-
-
-def test_where_a_text_begins_is_forgotten(harmless):
-    language, Q = harmless
-    ends = [ex.expose(ex.prompted(language, token), Q, 64).kl[-1] for token in (0, 199)]
-    assert ends == pytest.approx([ex.expose(language, Q, 64).kl[-1]] * 2, rel=1e-6)
-    first = [ex.expose(ex.prompted(language, token), Q, 1).kl[0] for token in (0, 199)]
-    assert first[1] > 3 * first[0]  # a rare token is a worse place to start
 
 
 def test_agreement_is_lecuns_formula():
@@ -326,19 +268,13 @@ BAD = language_of([[0.5, 0.5], [0.5, 0.5]])
         (lambda: ex.expose(BAD, [[0.5, 0.6], [0.5, 0.5]]), "sum to 1"),
         (lambda: ex.expose(BAD, BAD.P, 0), "at least 1"),
         (lambda: ex.expose(BAD, BAD.P, 2.5), "whole number"),
-        (lambda: ex.expose(BAD, BAD.P, 5).window_kl(0), "at least 1"),
         (lambda: ex.propagate([0.5, 0.6], BAD.P, 5), "start"),
         (lambda: ex.propagate([0.5, 0.5], np.ones((2, 2, 2)) / 2, 5), "one matrix"),
         (lambda: ex.predict(BAD, BAD.P, [0]), "at least 1"),
         (lambda: ex.predict(BAD, BAD.P, ["last"]), "array of numbers"),
         (lambda: ex.two_region_share(1.5, 0, 0, 3), "leave"),
         (lambda: ex.two_region_share(0.5, 0, 0, -1), "whole numbers"),
-        (lambda: ex.excess_bound("e", [1]), "Exposure"),
-        (lambda: ex.excess_bound(ex.expose(BAD, BAD.P, 3), [1, 1]), "3 numbers"),
-        (lambda: ex.prompted(BAD, 2), "0..1"),
-        (lambda: ex.prompted(BAD, 0.5), "integers"),
         (lambda: ex.rates(replace(BAD, regions=np.array([1, 1])), BAD.P), "region 0"),
-        (lambda: ex.forgetting(BAD.P, 0), "at least 1"),
     ],
 )
 def test_bad_input(call, message):

@@ -66,15 +66,6 @@ def test_the_price_is_paired_by_prompt(matched):
     assert plot_matched(matched.reset_index()).axes
 
 
-def test_a_family_at_a_price(matched):
-    table = matched.reset_index()
-    between = heu.at_cost(table, "temperature", 0.25, "change")  # half way from .1 to .4
-    assert between == pytest.approx((0 - 0.4) / 2 * S / 100)
-    assert heu.at_cost(table, "penalty", 0.15, "change") == pytest.approx((0.3 + 0.5) / 2 * S / 100)
-    with pytest.raises(BookError, match=r"the rules of the kind penalty cost up to 0.3 nats, not 0.4"):
-        heu.at_cost(table, "penalty", 0.4, "change")
-
-
 def test_a_rule_that_forbids_has_no_price(table):
     cut = table.copy()
     cut.loc[(cut["rule"] == "penalty=1.2") & (cut["prompt"] == 0), "human_log_loss"] = np.nan

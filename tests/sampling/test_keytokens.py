@@ -22,7 +22,6 @@ def rng(seed=0):
 
 def test_lecun_by_hand():
     assert kt.survival(0.01, [0, 1, 70]) == pytest.approx([1, 0.99, 0.99**70])
-    assert kt.half_life(0.01) == pytest.approx(68.97, abs=0.01)
     assert kt.survival(0.01, 69) == pytest.approx(0.5, abs=0.001)
 
 
@@ -126,7 +125,6 @@ def test_plot():
         (lambda: kt.survival(0.1, -1), "whole numbers"),
         (lambda: kt.survival(0.1, 2.5), "whole numbers"),
         (lambda: kt.survival(0.1, "ten"), "array of numbers"),
-        (lambda: kt.half_life(0), "strictly"),
         (lambda: kt.correct_at(0.1, 2, 5), "recover"),
         (lambda: kt.key_survival(0.1, -0.1, 5), "share"),
         (lambda: kt.concentrated_survival(0.5, 0.1, 5), "at least e"),

@@ -209,7 +209,7 @@ def test_a_written_model_is_an_ordinary_directory(run, tokenizer, tmp_path):
     assert read.config.max_position_embeddings == 16
 
 
-def test_training_the_base_model_end_to_end(monkeypatch, tmp_path, tokenizer):
+def test_training_the_base_model_end_to_end(monkeypatch, tmp_path, tokenizer, run):
     document = Document("d", "c", TEXT)
     passages = (
         Passage("p", "c", "It was the age of times, the worst of wisdom."),
@@ -224,6 +224,10 @@ def test_training_the_base_model_end_to_end(monkeypatch, tmp_path, tokenizer):
     assert not (tmp_path / "training").exists()
     assert record["parameters"] == TINY.parameters + TINY.embedding
     assert record["fair"] is result.fair
+    assert record["machine"].endswith(", one thread, no GPU used")
+    with monkeypatch.context() as patch:
+        patch.setattr(pt.torch.cuda, "is_initialized", lambda: True)
+        assert pt.provenance(run, STREAM, result)["machine"].endswith(", one thread, a GPU used")
     assert len(result.table) == 2 + 4 + 3
     best = result.table["bits_per_byte"][2:].min()
     assert result.lead.value == pytest.approx(best - result.table["bits_per_byte"][0])

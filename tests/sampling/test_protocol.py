@@ -52,15 +52,12 @@ def test_the_first_seed_has_the_control_and_what_rules_forbid(drawn):
     assert [trace.rule for trace in traces] == ["human", *RULES]
     assert [cost.rule for cost in costs] == list(RULES)
     assert costs[0].log_loss.shape == (3, 128)
-    assert pr.control(traces).rule == "human"
 
 
 def test_other_seeds_draw_and_nothing_else(lm):
     traces, costs = pr.draw_part(lm, pr.Part(1, 0, 2), rules=RULES, steps=64)
     assert [(trace.rule, trace.seed) for trace in traces] == [("pure", 1), ("top-k=5", 1)]
     assert costs == []
-    with pytest.raises(BookError, match="no human control"):
-        pr.control(traces)
 
 
 def test_what_is_stored(drawn, stored):

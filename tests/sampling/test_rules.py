@@ -43,34 +43,34 @@ def kept(logits):
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "greedy", "truncates"),
+    ("text", "name", "greedy"),
     [
-        ("pure", "pure", False, False),
-        ("temperature=0.70", "temperature=0.7", False, False),
-        ("top-k=50", "top-k=50", False, True),
-        (" top-p=.95 ", "top-p=0.95", False, True),
-        ("top-p 0.9", "top-p=0.9", False, True),
-        ("greedy + penalty 1.2", "greedy+penalty=1.2", True, True),
-        ("top-p=1", "top-p=1", False, True),
-        ("typical=0.95", "typical=0.95", False, True),
-        ("min-p=0", "min-p=0", False, True),
-        ("mirostat=5", "mirostat=5", False, True),
-        ("greedy", "greedy", True, True),
-        ("greedy + penalty=1.2", "greedy+penalty=1.2", True, True),
-        ("temperature=0.8+top-p=0.9", "temperature=0.8+top-p=0.9", False, True),
-        ("penalty=1.1+temperature=2", "penalty=1.1+temperature=2", False, False),
-        ("top-k=50+mirostat=3", "top-k=50+mirostat=3", False, True),
-        ("top-k=1234567", "top-k=1234567", False, True),
-        ("top-k=9007199254740993", "top-k=9007199254740993", False, True),
-        ("typical=0.9999999", "typical=0.9999999", False, True),
-        ("temperature=0.70000001", "temperature=0.70000001", False, False),
-        ("temperature=1e+3 + greedy", "temperature=1000+greedy", True, True),
-        ("temperature=1.5e+20+penalty=1e-20", "temperature=1.5e20+penalty=1e-20", False, False),
+        ("pure", "pure", False),
+        ("temperature=0.70", "temperature=0.7", False),
+        ("top-k=50", "top-k=50", False),
+        (" top-p=.95 ", "top-p=0.95", False),
+        ("top-p 0.9", "top-p=0.9", False),
+        ("greedy + penalty 1.2", "greedy+penalty=1.2", True),
+        ("top-p=1", "top-p=1", False),
+        ("typical=0.95", "typical=0.95", False),
+        ("min-p=0", "min-p=0", False),
+        ("mirostat=5", "mirostat=5", False),
+        ("greedy", "greedy", True),
+        ("greedy + penalty=1.2", "greedy+penalty=1.2", True),
+        ("temperature=0.8+top-p=0.9", "temperature=0.8+top-p=0.9", False),
+        ("penalty=1.1+temperature=2", "penalty=1.1+temperature=2", False),
+        ("top-k=50+mirostat=3", "top-k=50+mirostat=3", False),
+        ("top-k=1234567", "top-k=1234567", False),
+        ("top-k=9007199254740993", "top-k=9007199254740993", False),
+        ("typical=0.9999999", "typical=0.9999999", False),
+        ("temperature=0.70000001", "temperature=0.70000001", False),
+        ("temperature=1e+3 + greedy", "temperature=1000+greedy", True),
+        ("temperature=1.5e+20+penalty=1e-20", "temperature=1.5e20+penalty=1e-20", False),
     ],
 )
-def test_rules(text, name, greedy, truncates):
+def test_rules(text, name, greedy):
     rule = r.parse(text)
-    assert (rule.name, rule.greedy, rule.truncates) == (name, greedy, truncates)
+    assert (rule.name, rule.greedy) == (name, greedy)
     assert r.parse(rule.name) == rule
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import stargraph as sg
-from one_step_trap.sampling.plots.stargraph import plot_degrees, plot_learning, plot_positions, plot_star
+from one_step_trap.sampling.plots.stargraph import plot_learning, plot_positions, plot_star
 
 G24 = sg.StarGraph()
 SMALL = sg.Training(layers=1, width=16, heads=2, batch=8, steps=6, every=3, held_out=20, warmup=2)
@@ -76,7 +76,7 @@ def test_prompt_and_answers_by_hand():
 
 @settings(max_examples=40, deadline=None)
 @given(families, st.integers(1, 6), st.booleans(), st.booleans(), st.integers(0, 10**6))
-def test_drawn_graphs_are_stars_and_the_reference_solves_them(family, groups, structured, arm_wise, seed):
+def test_drawn_graphs_are_stars_and_the_path_is_an_arm_of_them(family, groups, structured, arm_wise, seed):
     n = groups * family.degree
     stars = sg.draw(family, n, np.random.default_rng(seed), structured=structured, arm_wise=arm_wise)
     assert stars.prompt().shape == (n, family.prompt)
@@ -87,7 +87,8 @@ def test_drawn_graphs_are_stars_and_the_reference_solves_them(family, groups, st
         chains = [[stars.start[i], *arm] for arm in stars.arms[i]]
         expected = {(int(u), int(v)) for chain in chains for u, v in pairwise(chain)}
         assert {(int(u), int(v)) for u, v in stars.edges[i]} == expected
-        assert sg.solve(stars.start[i], stars.goal[i], stars.edges[i]) == stars.path()[i].tolist()
+        assert [stars.start[i], *stars.path()[i]] in chains
+        assert stars.path()[i, -1] == stars.goal[i]
 
 
 def test_structured_samples_ask_for_every_arm_of_the_same_graph():
@@ -114,11 +115,9 @@ def test_scores_of_the_perfect_cheat():
     assert cheat.forced.tolist() == [0.5, 1, 1]
     assert cheat.loss == pytest.approx(0.2310, abs=1e-4)  # ln 2 / 3
     assert cheat.path == 0.5
-    assert cheat.compounded == pytest.approx((5 / 6) ** 3)
     for d in range(2, 6):
         for length in range(3, 6):
-            cheat = sg.clever_hans(sg.StarGraph(d, length, 30))
-            assert cheat.compounded > cheat.path == 1 / d
+            assert sg.clever_hans(sg.StarGraph(d, length, 30)).path == 1 / d
 
 
 def test_measuring_a_cheat_shows_the_cheat():
@@ -270,7 +269,6 @@ def test_plots():
     figure = plot_learning(sg.curves(table))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["forward", "multi-token"]
     assert len(plot_positions(sg.by_position(table)).axes[0].containers) == 2
-    assert plot_degrees(sg.outcomes(table)).axes[0].get_xlabel() == "arms of the graph, d"
     drawn = [text.get_text() for ax in plot_star(by_hand()).axes for text in ax.texts]
     assert drawn.count("1: guess") == 1
     assert any(text.startswith("reversed:") and text.endswith("3 → 2 1 7") for text in drawn)
@@ -292,11 +290,6 @@ def test_plots():
         (lambda: sg.draw(G24, 0, np.random.default_rng(0)), "n must be at least 1"),
         (lambda: sg.draw(G24, 4, 0), "Generator"),
         (lambda: sg.draw(G24, 5, np.random.default_rng(0), structured=True), "multiple of it, got 5"),
-        (lambda: sg.solve(7, 9, [[7, 1], [1, 3]]), "no path from 7 to 9"),
-        (lambda: sg.solve(1, 3, [[2, 3], [3, 2]]), "no path from 1 to 3"),
-        (lambda: sg.solve(1, 3, [1, 2, 3]), "shape"),
-        (lambda: sg.solve(1, 3, [[1, 2], [3]]), "edges"),
-        (lambda: sg.solve(1, 3, [["a", "b"]]), "edges"),
         (lambda: sg.clever_hans(2), "must be a StarGraph"),
         (lambda: sg.Training(width=30, heads=4), "multiple of heads"),
         (lambda: sg.Training(learning_rate=0), "above 0"),
@@ -320,7 +313,6 @@ def test_plots():
         (lambda: sg.by_position(runs(forward=1.0), degree=3), "no runs at degree 3"),
         (lambda: plot_learning(runs(forward=1.0)), "columns arm, step, mean"),
         (lambda: plot_positions(None), "must be a DataFrame"),
-        (lambda: plot_degrees(sg.outcomes(runs(multi_token=1.0))), "no runs of the arm forward"),
         (lambda: plot_star(G24), "must be Stars"),
         (lambda: plot_star(by_hand(), 3), "below the number"),
     ],

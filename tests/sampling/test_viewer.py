@@ -1,5 +1,6 @@
 """Texts to look at, and the piece of a page that shows them: by itself, then in a real browser."""
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from one_step_trap.sampling.viewer_data import (
     exhibit,
     load_texts,
     pieces,
-    pieces_reference,
     repeats,
     save_texts,
     shown_text,
@@ -52,6 +52,12 @@ def test_bytes_that_never_become_a_character_are_kept():
     decode = bytes_of(vocabulary)
     assert pieces(decode, [0, 1, 2]) == ["a", "", "\ufffd b"]
     assert pieces(decode, [0, 3, 3, 1]) == ["a", "", "", "\ufffd\ufffd\ufffd"]
+
+
+def pieces_reference(decode, ids):
+    """Every beginning of the text decoded anew."""
+    ends = [0, *(len(decode(ids[:i]).rstrip("\ufffd")) for i in range(1, len(ids))), len(decode(ids))]
+    return [decode(ids)[a:b] for a, b in itertools.pairwise(ends)]
 
 
 PARTS = "naïve 🙂 日本 \ufffd".encode()

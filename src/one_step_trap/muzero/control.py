@@ -25,7 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from one_step_trap.core.stats import (
     Interval,
-    exact,
     percentile_ends,
     percentile_interval,
 )
@@ -41,7 +40,6 @@ from one_step_trap.core.validate import (
     check_table,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.muzero import published
 from one_step_trap.muzero.divergence import resamples
 from one_step_trap.muzero.environments import DRY, GRID, Task, VectorEnv, check_task
 from one_step_trap.muzero.evaluation import as_model
@@ -54,12 +52,6 @@ CAPS = (1, 2, 3, 5, 10, 25)
 EPISODES = 20
 STREAM = 2_000_000
 """The stream of seeds of these episodes: no training, evaluation or prediction error uses it."""
-
-FIVE_RULE = (
-    "'MuZero's model is trained through 5 steps' HOLDS if the published pseudocode unrolls 5 steps in every domain it has "
-    "settings for, DOES NOT HOLD if in none, and HOLDS WHEN in those where it does otherwise."
-)
-"""The rule for mu-five."""
 
 CONTROL_RULE = (
     "On CartPole-v1, K = 1, 2, 5, 10, 20, each with the same seeds. The return of a training is the mean of its evaluations "
@@ -232,20 +224,6 @@ def mean_interval(values: FloatArray, rng: np.random.Generator, draws: int = 4_0
     if len(values) < 2:
         raise BookError(f"an interval needs at least 2 training seeds, got {len(values)}")
     return percentile_interval(resamples(len(values), rng, draws) @ values, len(values))
-
-
-def five() -> tuple[Interval, str, str]:
-    """Return the number of steps in the published pseudocode, the verdict on mu-five and its condition (``FIVE_RULE``)."""
-    domains = (published.ATARI, published.BOARD)
-    true = [d.domain for d in domains if d.unroll_steps == 5]
-    number = exact(float(np.mean([d.unroll_steps for d in domains])), len(domains))
-    if not true:
-        return number, "does not hold", ""
-    return (
-        (number, "holds", "")
-        if len(true) == len(domains)
-        else (number, "holds when", f"in {', '.join(true)}")
-    )
 
 
 # --- does a longer K play better? ---------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ from one_step_trap.errors import BookError
 from one_step_trap.muzero.environments import Task, VectorEnv, check_task
 from one_step_trap.muzero.evaluation import as_model
 from one_step_trap.muzero.networks import MuZeroNet
-from one_step_trap.muzero.policies import Rollouts, log_ratio, offpolicy_verdict
+from one_step_trap.muzero.policies import log_ratio, offpolicy_verdict
 from one_step_trap.muzero.search import Model, SearchSettings, search
 
 DEPTH = 50
@@ -369,17 +369,6 @@ def divergence(
     return pd.concat(tables, ignore_index=True)
 
 
-def as_rollouts(episodes: Episodes, distance: float) -> Rollouts:
-    """Return episodes as `policies.measure` takes them, without those that a time limit cut off; ``distance`` as there."""
-    e = check_kind(episodes, Episodes, "episodes", made_by="record")
-    whole = e.known.all(axis=1)
-    if not whole.any():
-        raise BookError("a time limit cut off all of these episodes: use a smaller depth or warm_up")
-    return Rollouts(
-        distance, e.observations[whole, 0], e.actions[whole], e.rewards[whole], e.alive[whole, :-1]
-    )
-
-
 # --- over training seeds --------------------------------------------------------------------------------------------
 
 KEYS = ("unroll_steps", "seed", "behaviour", "depth", "measure", "value")
@@ -516,26 +505,6 @@ def verdict(cells: pd.DataFrame) -> tuple[str, str]:
     )
 
 
-def wall(
-    rows: pd.DataFrame,
-    rng: np.random.Generator,
-    *,
-    behaviour: str,
-    measure: str,
-    depth: int,
-    draws: int = 2_000,
-) -> pd.DataFrame:
-    """Return how the error at one depth falls with K: columns unroll_steps, error, low, high, n.
-
-    Where it falls, the drift beyond K is due to K, and not to depth alone.
-    """
-    table = curves(rows[rows["depth"] == check_count(depth, "depth")], measure, rng, draws=draws)
-    table = table[table["behaviour"] == check_choice(behaviour, BEHAVIOURS, "behaviour")]
-    return table.rename(columns={"value": "error"})[
-        ["unroll_steps", "error", "low", "high", "n"]
-    ].reset_index(drop=True)
-
-
 def learned_offpolicy(
     rows: pd.DataFrame,
     rng: np.random.Generator,
@@ -556,10 +525,3 @@ def learned_offpolicy(
 def offpolicy(tables: Interval, networks: Interval) -> str:
     """Return the verdict on mu-offpolicy: `policies.offpolicy_verdict` of counted tables and of networks."""
     return offpolicy_verdict(tables, networks)
-
-
-def with_seed(table: pd.DataFrame, unroll_steps: int, seed: int) -> pd.DataFrame:
-    """Return a table of `divergence` with the columns of its training, as `curves` and the rule take it."""
-    check_table(table, ("behaviour", "depth", "measure", "value"), "table")
-    K, number = check_count(unroll_steps, "unroll_steps"), check_count(seed, "seed", minimum=0)
-    return table.assign(unroll_steps=K, seed=number)

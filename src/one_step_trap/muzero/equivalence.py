@@ -2,7 +2,7 @@
 
 A model is **value equivalent** for policies Π and functions 𝒱 if its Bellman updates of these functions are the
 world's (Grimm et al. 2020, arXiv 2011.03506). The more policies and functions, the fewer such models: here their
-dimension is counted, by formula (`bellman_dimension`) and by rank (`bellman_rank`).
+dimension is counted (`bellman_rank`).
 
 MuZero asks for something else: that predictions made by *unrolling* be right, after every sequence of up to K actions
 and for one function, the value. Two questions follow, and linear algebra answers both.
@@ -12,10 +12,7 @@ and for one function, the value. Two questions follow, and linear algebra answer
    (`closure`), and not one step earlier.
 2. **The latents are what they like.** Then the unrolled z_k need not be an encoding of anything, and a model may keep
    a *clock* (`clock_model`): right at depths 1 … K, as wrong as you please at K + 1. Still, n states and m latents
-   cannot disagree without disagreeing within ``n + m - 2`` steps (`steps_needed`; Moore 1956, Schützenberger 1961).
-
-A model may also be equivalent after exactly k Bellman steps (order k, Grimm et al. 2021, arXiv 2106.10316) and wrong
-after one (`swap_worlds`).
+   cannot disagree without disagreeing within ``n + m - 2`` steps (Moore 1956, Schützenberger 1961).
 
 An MDP here is `one_step_trap.core.tabular.MDP`: P (S, A, S), R (S, A).
 """
@@ -35,72 +32,21 @@ from one_step_trap.core.validate import (
     FloatArray,
     check_count,
     check_finite,
-    check_gamma,
     check_kind,
     check_list,
-    check_positive,
-    check_rng,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.stochastic import check_policy, value
+from one_step_trap.muzero.stochastic import check_policy
 
 RANK_TOLERANCE = 1e-9  # a direction shorter than this, relative to the longest, counts as none
 MAX_SEQUENCES = 1 << 18
 
 
-# --- Bellman updates (Grimm et al. 2020, 2021) --------------------------------------------------------------------
-
-
-def bellman(mdp: MDP, policy: ArrayLike, v: ArrayLike, gamma: float, order: int = 1) -> FloatArray:
-    """Return ``T_π^k v`` (S,), ``T_π v = Σ_a π(a|s) [R(s, a) + γ Σ_s' P(s'|s, a) v(s')]``, k = ``order``."""
-    pi, out = check_policy(policy, mdp), _check_functions(v, mdp)[:, 0]
-    gamma = check_gamma(gamma)
-    for _ in range(check_count(order, "order")):
-        out = (pi * (mdp.R + gamma * mdp.P @ out)).sum(1)
-    return out
-
-
-def order_gap(
-    world: MDP, model: MDP, policies: Sequence[ArrayLike], functions: ArrayLike, gamma: float, order: int = 1
-) -> float:
-    """Return the largest difference of ``T_π^k v`` between world and model: 0 if they are order-k value equivalent.
-
-    ``functions`` (S, F), one a column.
-    """
-    _check_alike(world, model)
-    F = _check_functions(functions, world)
-    return max(
-        float(np.abs(bellman(world, pi, v, gamma, order) - bellman(model, pi, v, gamma, order)).max())
-        for pi in check_list(policies, "policies")
-        for v in F.T
-    )
-
-
-def bellman_dimension(
-    states: int, actions: int, policies: int, functions: int, *, constant: bool = False
-) -> int:
-    """Return the dimension of the transition models that are value equivalent, by formula.
-
-    For m policies and k functions in general position (m ≤ A in every state, k ≤ S; rewards known) the rows ``P̂(·|s, a)``
-    must satisfy m k equations in each state, and A more to sum to 1. ``constant``: the constant function is in the
-    span of the k, which makes m of them superfluous:
-
-        ``dim = S · (A S - A - m k)``,  or  ``S · (A S - A - m (k - 1))`` if constant.
-
-    This is the dimension of the stochastic models as well, where the world's probabilities are above 0: small changes
-    then stay stochastic. Without the A equations it is ``S (A S - m k)``.
-    """
-    S, A = check_count(states, "states"), check_count(actions, "actions")
-    m, k = check_count(policies, "policies"), check_count(functions, "functions")
-    if m > A or k > S - (not constant):
-        raise BookError(
-            f"in general position there are at most {A} policies and {S - (not constant)} functions, got {m} and {k}"
-        )
-    return S * (A * S - A - m * (k - bool(constant)))
+# --- Bellman updates (Grimm et al. 2020) ----------------------------------------------------------------------------
 
 
 def bellman_rank(mdp: MDP, policies: Sequence[ArrayLike], functions: ArrayLike) -> int:
-    """Return the same dimension by rank, for any policies and functions, in general position or not.
+    """Return the dimension of the transition models that are value equivalent, by rank; rewards are known.
 
     In state s the unknown block is X (A, S), the change of ``P(·|s, ·)``, with ``X 1 = 0`` and ``π(·|s) X v = 0`` for all π
     and v.
@@ -179,76 +125,6 @@ def dimension_curve(P: ArrayLike, functions: ArrayLike, longest: int, *, name: s
     return pd.DataFrame(rows, columns=["name", "unroll_steps", "dimension", "share"])
 
 
-def equivalent_model(
-    mdp: MDP,
-    functions: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    unroll_steps: int = 1,
-    boldness: float = 0.999,
-) -> MDP:
-    """Return a random model far from the world that is right to depth K for these functions; rewards are the world's.
-
-    A random direction X is drawn with ``X_a u = 0`` on U_{K-1} and followed until a probability reaches 0, or the share
-    ``boldness`` of that way, for each state and action apart. A world with zeros leaves only the directions
-    that its zeros allow, which may be none.
-    """
-    P = check_kind(mdp, MDP, "mdp").P
-    check_rng(rng)
-    boldness = check_positive(boldness, "boldness")
-    if boldness > 1:
-        raise BookError(f"boldness is a share of the way, at most 1, got {boldness:g}")
-    U = unrolled_span(P, functions, check_count(unroll_steps, "unroll_steps") - 1)  # (S, d)
-    model = P.copy()
-    for s, a in np.ndindex(*mdp.R.shape):
-        live = np.flatnonzero(P[s, a] > 0)
-        left = _null(U[live].T)  # directions on the live successors that no function of U notices
-        if left.shape[1]:
-            x = left @ rng.standard_normal(left.shape[1])
-            falling = x < -1e-15
-            step = (P[s, a, live][falling] / -x[falling]).min() if falling.any() else 0.0
-            model[s, a, live] = np.maximum(P[s, a, live] + boldness * step * x, 0)
-    return MDP(np.asarray(model / model.sum(2, keepdims=True), dtype=np.float64), mdp.R)
-
-
-def wrong_beyond(mdp: MDP, v: ArrayLike, unroll_steps: int, *, size: float = 0.9) -> MDP:
-    """Return a model on the same states that is right to depth K and wrong at depth K + 1; rewards are the world's.
-
-    It exists exactly if K is less than the steps of `closure`, and the world's probabilities leave room for it.
-    """
-    P, K = check_kind(mdp, MDP, "mdp").P, check_count(unroll_steps, "unroll_steps")
-    U, bigger = unrolled_span(P, v, K - 1), unrolled_span(P, v, K)
-    fresh = bigger - U @ (U.T @ bigger)  # what depth K + 1 asks for and depth K does not
-    if fresh.size == 0 or np.abs(fresh).max() < RANK_TOLERANCE:
-        raise BookError(
-            f"a model right to depth {K} is right at every depth here: closure needs {closure(P, v).steps} steps"
-        )
-    x = fresh[:, np.abs(fresh).max(0).argmax()]  # orthogonal to U, so that no u of U notices it
-    room = np.array([[_room(row, x) for row in rows] for rows in P])  # (S, A)
-    if room.max() <= 0:
-        raise BookError("the world's zeros leave no room to change a probability: try a world without them")
-    changed = P + check_positive(size, "size") * room[:, :, None] * x
-    return MDP(np.asarray(changed, dtype=np.float64), mdp.R)
-
-
-def _room(row: FloatArray, x: FloatArray) -> float:
-    """Return how far a row of probabilities can go along x before one of them reaches 0."""
-    falling = x < -1e-15
-    return float((row[falling] / -x[falling]).min()) if falling.any() else 0.0
-
-
-def swap_worlds(gamma: float = 0.9) -> tuple[MDP, MDP]:
-    """Return a world and a model that are order-2 value equivalent for every function, and wrong after one step.
-
-    World: two states that never change, rewards 1 and 0. Model: they swap at every step. ``P² = P̂² = I``, and with
-    ``r̂ = (I + γ P̂)⁻¹ (I + γ P) r`` two Bellman steps are the same whatever they are applied to; one, or three, are not.
-    """
-    gamma = check_gamma(gamma)
-    eye, swap, r = np.eye(2), np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([1.0, 0.0])
-    r_hat = np.asarray(np.linalg.solve(eye + gamma * swap, (1 + gamma) * r), dtype=np.float64)
-    return MDP(eye[:, None, :], r[:, None]), MDP(swap[:, None, :], r_hat[:, None])
-
-
 # --- unrolled equivalence: any latents -----------------------------------------------------------------------------------
 
 
@@ -278,34 +154,12 @@ class Latent:
         for name, array in (("encoder", E), ("dynamics", D), ("outputs", O)):
             object.__setattr__(self, name, array)
 
-    def predict(self, root: int, actions: Sequence[int]) -> FloatArray:
-        """Return the outputs (F,) after ``actions`` from observation ``root``."""
-        z = self.encoder[root]
-        for a in actions:
-            z = z @ self.dynamics[a]
-        return np.asarray(z @ self.outputs)
-
 
 def latent_world(mdp: MDP, v: ArrayLike, *, rewards: bool = True) -> Latent:
     """Return the world as a `Latent`: its outputs are v(s) and, with ``rewards``, R(s, ·), as open-loop expectations."""
     F = _check_functions(v, mdp)
     P = mdp.P.transpose(1, 0, 2)
     return Latent(np.eye(len(F)), P, np.column_stack([F, mdp.R]) if rewards else F)
-
-
-def steps_needed(states: int, latents: int, *, rewards: bool = False) -> int:
-    """Return ``n + m - 2``: a model of m latents that is right about n states to this depth is right at every depth.
-
-    With ``rewards`` among the outputs it is n + m - 1, since the reward after the K-th action is read off latent K - 1.
-
-    Stack world and model: a prediction error is ``x · [P_w o ; Q_w ô]`` with ``x = [e_s ; -z_0] ≠ 0``, in n + m dimensions.
-    The span of these vectors over all sequences of length ≤ k grows with k by at least one dimension until it stops
-    for good, and starts with at least one. While all errors are 0 it lies in the n + m - 1 dimensions orthogonal to x; so
-    it stops after at most n + m - 2 lengths, and then all errors are 0 for ever. One state, and m latents in a row
-    of which the last one errs, need all of these steps.
-    """
-    n, m = check_count(states, "states"), check_count(latents, "latents")
-    return n + m - 2 + bool(rewards)
 
 
 def clock_model(world: Latent, unroll_steps: int, *, error: float = 1.0) -> Latent:
@@ -349,48 +203,6 @@ def depth_errors(world: Latent, model: Latent, longest: int) -> FloatArray:
     return np.array(errors)
 
 
-def first_disagreement(world: Latent, model: Latent, *, tolerance: float = 1e-9) -> int | None:
-    """Return the smallest depth at which some prediction differs, or nothing if they agree at every depth.
-
-    Exact and fast: the differences of roots are tested against the span of ``[P_w o ; Q_w ô]``, length by length, until
-    it stops growing, which takes at most `steps_needed` lengths and not Aᵏ sequences.
-    """
-    _check_comparable(world, model)
-    tolerance = check_positive(tolerance, "tolerance")
-    roots = np.column_stack([world.encoder, -model.encoder])
-    new = np.vstack([world.outputs, model.outputs])
-    n = len(world.outputs)
-    basis: FloatArray = np.zeros((len(new), 0))
-    for depth in range(n + len(model.outputs)):
-        if np.abs(roots @ new).max() > tolerance:
-            return depth
-        grown = _basis(np.column_stack([basis, new]))
-        if grown.shape[1] == basis.shape[1]:
-            return None
-        fresh = _basis(grown - basis @ (basis.T @ grown))
-        basis = grown
-        new = np.column_stack(
-            [
-                np.vstack([world.dynamics[a] @ fresh[:n], model.dynamics[a] @ fresh[n:]])
-                for a in range(len(world.dynamics))
-            ]
-        )
-    return None
-
-
-def consistency_gap(mdp: MDP, model: Latent) -> float:
-    """Return ``max |z(s) Q_a - Σ_s' P(s'|s, a) z(s')|``, what a consistency loss drives to 0 (z(s): the encoding of s).
-
-    If it is 0 and the outputs are right at depth 0, they are right at every depth: by induction
-    ``z(s) Q_w = Σ P_w(s, s') z(s')``. In a world without chance this is g(h(s), a) = h(s'), the aim of EfficientZero's loss.
-    """
-    E = check_kind(model, Latent, "model").encoder
-    P = check_kind(mdp, MDP, "mdp").P
-    if len(E) != len(P) or len(model.dynamics) != P.shape[1]:
-        raise BookError("model and world must have the same states and actions")
-    return max(float(np.abs(E @ model.dynamics[a] - P[:, a] @ E).max()) for a in range(P.shape[1]))
-
-
 def clock_curves(
     mdp: MDP, v: ArrayLike, unroll_steps: Sequence[int] = (1, 2, 5), *, longest: int = 12, error: float = 1.0
 ) -> pd.DataFrame:
@@ -401,30 +213,6 @@ def clock_curves(
         for depth, e in enumerate(depth_errors(world, clock_model(world, K, error=error), longest)):
             rows.append((K, depth, float(e)))
     return pd.DataFrame(rows, columns=["unroll_steps", "depth", "error"])
-
-
-# --- a picture of "wrong about states, right about values" -------------------------------------------------------------------
-
-
-class Wrongness(NamedTuple):
-    """Of a model: largest TV error of a transition; errors of V^b and of the worst of some other policies' values."""
-
-    tv: float
-    own_value: float
-    other_value: float
-
-
-def wrongness(
-    world: MDP, model: MDP, policy: ArrayLike, others: Sequence[ArrayLike], gamma: float
-) -> Wrongness:
-    """Return how wrong a model is about states, about the value of ``policy``, and about those of ``others``."""
-    _check_alike(world, model)
-    tv = 0.5 * np.abs(world.P - model.P).sum(2).max()
-
-    def off(pi: ArrayLike) -> float:
-        return float(np.abs(value(world, pi, gamma) - value(model, pi, gamma)).max())
-
-    return Wrongness(float(tv), off(policy), max(off(pi) for pi in check_list(others, "others")))
 
 
 def dimension_table(
@@ -463,13 +251,6 @@ def _basis(M: FloatArray) -> FloatArray:
     return np.asarray(u[:, s > RANK_TOLERANCE * s[0]])
 
 
-def _null(M: FloatArray) -> FloatArray:
-    """Return an orthonormal basis of the x with M x = 0, (columns of M, d)."""
-    _, s, vt = np.linalg.svd(M)
-    rank = int((s > RANK_TOLERANCE).sum())
-    return np.asarray(vt[rank:].T)
-
-
 def _check_transitions(P: ArrayLike) -> FloatArray:
     P = check_finite(P, "P")
     if P.ndim != 3 or P.shape[0] != P.shape[2] or not P.size:
@@ -487,11 +268,6 @@ def _check_functions(functions: ArrayLike, mdp: MDP) -> FloatArray:
     if F.ndim != 2 or len(F) != S or not F.size:
         raise BookError(f"functions must have shape ({S}, F), one value for each state, got {F.shape}")
     return F
-
-
-def _check_alike(world: MDP, model: MDP) -> None:
-    if check_kind(world, MDP, "world").R.shape != check_kind(model, MDP, "model").R.shape:
-        raise BookError(f"world and model must have the same shape, got {world.R.shape} and {model.R.shape}")
 
 
 def _check_comparable(world: Latent, model: Latent) -> None:

@@ -134,7 +134,7 @@ def measure(
 ) -> MuZeroReport:
     """Return the report on a finished training: fresh episodes, and prediction errors to ``depth`` from ``starts``."""
     if not isinstance(result, TrainingResult):
-        raise BookError("result must be what train, resume or load return")
+        raise BookError("result must be what train or resume return")
     episodes, starts = check_count(episodes, "episodes", minimum=2), check_count(starts, "starts", minimum=2)
     settings, model, task, seed = result.settings, result.model, result.task, result.seed
     search = settings.evaluation_search()

@@ -281,13 +281,6 @@ class NetworkModel:
         self.architecture = net.architecture
         self.weights = net.export()
 
-    @classmethod
-    def of_weights(cls, weights: Weights, architecture: Architecture) -> NetworkModel:
-        """Return the model of exported weights."""
-        model = cls.__new__(cls)
-        model.architecture, model.weights = architecture, weights
-        return model
-
     @property
     def actions(self) -> int:
         """The number of actions."""

@@ -1,4 +1,4 @@
-"""Is the model right only near its own policy? Exactly, on small worlds, and for any learned model.
+"""Is the model right only near its own policy? Exactly, on small worlds.
 
 MuZero's model is learned of the data of a behaviour policy b, and its values are those of b. He et al. 2023 (arXiv
 2306.00840) measured that such models evaluate other policies worse the further these are from b, and that search needs
@@ -12,21 +12,18 @@ The second is enough for a step of policy improvement, and yet the values of oth
 
     ``V̂^π - V^π = γ (I - γ P̂_π)⁻¹ (P̂_π - P_π) (V^π - V^b)``,  so ``|V̂^π - V^π| ≤ γ/(1-γ) τ span(V^π - V^b)``
 
-with τ the largest total variation of P̂_π and P_π (`distance_bound`): nothing at b, and growing with the distance.
-
-The part for learned models is `measure`: any function (observations, action sequences) -> (rewards, values) will do.
+with τ the largest total variation of P̂_π and P_π: nothing at b, and growing with the distance.
 
 **The rules, fixed before measuring**: ``RULE`` (`offpolicy_verdict`) and ``PRIOR_RULE`` (`prior_verdict`).
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -35,18 +32,13 @@ from numpy.typing import ArrayLike
 from one_step_trap.core.stats import Interval, bootstrap_interval
 from one_step_trap.core.tabular import MDP, random_mdp, random_rows
 from one_step_trap.core.validate import (
-    BoolArray,
     FloatArray,
-    IntArray,
-    check_callable,
     check_choice,
     check_count,
     check_finite,
     check_gamma,
     check_kind,
-    check_kinds,
     check_list,
-    check_positions,
     check_positive,
     check_probability,
     check_rng,
@@ -190,18 +182,6 @@ def _mixed(mdp: MDP, rng: np.random.Generator, mix: float) -> FloatArray:
     """Return transitions (S, A, S), the world's mixed with random ones."""
     w = check_probability(mix, "mix")
     return (1 - w) * mdp.P + w * random_rows(rng, mdp.P.shape)
-
-
-def distance_bound(world: MDP, model: MDP, policy: ArrayLike, behaviour: ArrayLike, gamma: float) -> float:
-    """Return ``γ/(1-γ) τ span(V^π - V^b)``, which bounds ``max |V̂^π - V^π|`` for a model with Q̂^b = Q^b.
-
-    Proof: ``V̂^π - V^π = (I - γ P̂_π)⁻¹ (T̂_π - T_π) V^π`` and ``(T̂_π - T_π) V^b = 0``, since it is a mean over actions of
-    Q̂^b - Q^b. So only ``γ (P̂_π - P_π)(V^π - V^b)`` is left; rows of P̂_π - P_π sum to 0 and have a total variation of τ.
-    """
-    pi = check_policy(policy, world)
-    tau = 0.5 * np.abs(np.einsum("sa,sat->st", pi, world.P - model.P)).sum(1).max()
-    gain = value(world, pi, gamma) - value(world, behaviour, gamma)
-    return float(gamma / (1 - gamma) * tau * np.ptp(gain))
 
 
 def value_error(world: MDP, model: MDP, policy: ArrayLike, gamma: float) -> float:
@@ -453,113 +433,3 @@ def prior_verdict(advantage: Interval) -> str:
     if not isinstance(advantage, Interval):
         raise BookError("the rule needs an interval, as prior_advantage makes it")
     return "holds" if advantage.low > 0 else "does not hold" if advantage.high < 0 else "open"
-
-
-# --- any learned model ----------------------------------------------------------------------------------------------
-
-
-Predict = Callable[[Any, IntArray], tuple[ArrayLike, ArrayLike]]
-"""(observations (B, ...), actions (B, T)) -> rewards (B, T) and values (B, T): after 1 … T actions, unrolled."""
-
-
-@dataclass(frozen=True)
-class Rollouts:
-    """What really happened to B starts under one policy for T steps.
-
-    ``distance``: of that policy from the behaviour policy (0 is the behaviour policy itself). ``observations`` (B, ...).
-    ``actions``, ``rewards``, ``alive`` (B, T); alive is False for steps after the end of an episode, whose
-    rewards are 0. ``tail`` (B,): real discounted return after step T, in units of step T + 1 (0 if not given).
-    """
-
-    distance: float
-    observations: Any
-    actions: IntArray
-    rewards: FloatArray
-    alive: BoolArray
-    tail: FloatArray | None = None
-
-    def __post_init__(self) -> None:
-        rewards, alive = check_finite(self.rewards, "rewards"), np.asarray(self.alive)
-        if rewards.ndim != 2 or not rewards.size or alive.shape != rewards.shape or alive.dtype != bool:
-            raise BookError(
-                "rewards and alive must have one shape (starts, steps); alive holds True and False"
-            )
-        actions = check_positions(self.actions, "actions", below=np.iinfo(np.intp).max, shape=rewards.shape)
-        if not hasattr(self.observations, "__len__") or len(self.observations) != len(rewards):
-            raise BookError(f"observations must hold one entry for each of the {len(rewards)} starts")
-        if (np.diff(alive.astype(int), axis=1) > 0).any() or (rewards[~alive] != 0).any():
-            raise BookError("an episode that ended stays ended, and pays nothing afterwards")
-        tail = np.zeros(len(rewards)) if self.tail is None else check_finite(self.tail, "tail")
-        if tail.shape != (len(rewards),):
-            raise BookError(
-                f"tail must have one entry for each of the {len(rewards)} starts, got {tail.shape}"
-            )
-        for name, array in (("actions", actions), ("rewards", rewards), ("alive", alive), ("tail", tail)):
-            object.__setattr__(self, name, array)
-        object.__setattr__(self, "distance", check_probability(self.distance, "distance"))
-
-
-def measure(
-    predict: Predict, rollouts: Sequence[Rollouts], gamma: float, *, with_value: bool = False
-) -> pd.DataFrame:
-    """Return the errors of a learned model's predictions for each policy and depth.
-
-    Columns: distance, depth, reward_error (mean over starts of ``|r̂_k - r_k|``), return_error (of ``|Ĝ_k - G_k|``, with
-    ``G_k = Σ_{i≤k} γ^{i-1} r_i``; ``with_value`` adds γ^T v̂_T and the real tail at the last depth), bias (mean of
-    Ĝ_k - G_k: what is left for the policy's value once errors of single paths average out), alive (share of
-    episodes that go on), starts. After the end of an episode the truth is 0, as MuZero's absorbing states are trained.
-    """
-    check_callable(predict, "predict")
-    gamma, rows = check_gamma(gamma, episodic=True), []
-    for one in check_kinds(rollouts, Rollouts, "rollouts"):
-        answer = predict(copy.deepcopy(one.observations), one.actions.copy())
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise BookError("predict must return two arrays: rewards and values, both (starts, steps)")
-        r_hat, v_hat = (
-            check_finite(answer[0], "predicted rewards"),
-            check_finite(answer[1], "predicted values"),
-        )
-        if r_hat.shape != one.rewards.shape or v_hat.shape != one.rewards.shape:
-            raise BookError(
-                f"predict must return two arrays of shape {one.rewards.shape}, got {r_hat.shape}, {v_hat.shape}"
-            )
-        T = one.rewards.shape[1]
-        weights = gamma ** np.arange(T)
-        off = np.cumsum((r_hat - one.rewards) * weights, axis=1)  # Ĝ_k - G_k
-        if with_value:
-            assert one.tail is not None
-            off[:, -1] += gamma**T * (v_hat[:, -1] - one.tail)
-        for k in range(T):
-            rows.append(
-                {
-                    "distance": one.distance,
-                    "depth": k + 1,
-                    "reward_error": float(np.abs(r_hat[:, k] - one.rewards[:, k]).mean()),
-                    "return_error": float(np.abs(off[:, k]).mean()),
-                    "bias": float(off[:, k].mean()),
-                    "alive": float(one.alive[:, k].mean()),
-                    "starts": len(off),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def learned_ratio(
-    tables: Sequence[pd.DataFrame], rng: np.random.Generator, *, depth: int, column: str = "return_error"
-) -> Interval:
-    """Return ln(error far / error own) over training runs, one table of `measure` each, for `offpolicy_verdict`."""
-    far, own = [], []
-    for table in check_list(tables, "tables"):
-        check_table(table, ("distance", "depth", column), "every table")
-        part = table[table["depth"] == check_count(depth, "depth")]
-        if part["distance"].nunique() < 2:
-            raise BookError(f"every table needs errors at depth {depth} of two distances or more")
-        means = part.groupby("distance")[column].mean()
-        far.append(float(means.loc[means.index.max()]))
-        own.append(float(means.loc[means.index.min()]))
-    return log_ratio(far, own, rng)
-
-
-def settings_of(settings: Settings) -> dict[str, Any]:
-    """Return the settings as a plain table, for provenance."""
-    return asdict(check_kind(settings, Settings, "settings"))

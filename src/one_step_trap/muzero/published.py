@@ -6,16 +6,10 @@ off the paper's data or figures for this book's design notes; the paper's text w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-import numpy as np
 import pandas as pd
-
-from one_step_trap.core.stats import proportion_interval
-from one_step_trap.core.validate import check_finite, check_kind, check_real, short_repr
-from one_step_trap.errors import BookError
 
 Checked = Literal["second source", "notes"]
 
@@ -63,14 +57,6 @@ DE_VRIES_CARTPOLE = (ReturnByK(1, 325, 0.52), ReturnByK(5, 245, 0.53), ReturnByK
 """Means over 96 runs a K. The authors' published grid explains the number: {1, 5, 10} for K, times 2 (a decoder or not)
 times 2 (4 or 8 latent dimensions) times 3 (weight of a penalty on the dynamics: 1, 0.1, 0.01), 8 repetitions each. So the
 96 runs of one K are 12 settings, 8 runs each, and not one setting."""
-DE_VRIES_GRID: Mapping[str, tuple[object, ...]] = {
-    "K": (1, 5, 10),
-    "latent_decoder": (True, False),
-    "latent_depth": (4, 8),
-    "dynamics_penalty": (1, 0.1, 0.01),
-    "repetition": tuple(range(8)),
-}
-"""Checked against the configuration in the authors' repository (github.com/kaesve/muzero, publish/configs)."""
 
 
 @dataclass(frozen=True)
@@ -85,54 +71,6 @@ class Blindfold:
 DE_VRIES_MOUNTAINCAR = (Blindfold(1, -98), Blindfold(10, -103), Blindfold(25, -166), Blindfold(50, -193))
 """4 latent dimensions, K = 3, 11 simulations (the authors' configuration). -200 is the return of never arriving. The
 authors also tried refreshing every 5, 100 and 200 steps."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A finding in words, for the text of the chapter."""
-
-    source: str
-    arxiv: str
-    finding: str
-    checked: Checked
-
-
-FINDINGS = (
-    Finding(
-        "Hamrick et al. 2021",
-        "2011.04021",
-        "in MuZero planning helps learning most; shallow trees do as well as deep ones but for the hardest reasoning tasks, "
-        "and two-step planning is surprisingly strong, even in Go",
-        "second source",
-    ),
-    Finding(
-        "He et al. 2023",
-        "2306.00840",
-        "MuZero's model evaluates policies it was not trained on badly; the policy prior in its search keeps it to actions "
-        "where the model is more accurate",
-        "second source",
-    ),
-    Finding(
-        "Jiang 2024",
-        "2404.09946",
-        "counter-examples to the MuZero loss: it fails in stochastic environments, and may need exponentially much data in "
-        "deterministic ones",
-        "second source",
-    ),
-    Finding(
-        "Rezende et al. 2020",
-        "2002.02836",
-        "models that predict rewards from action sequences alone are confounded by what the acting policy saw, and planning in "
-        "them can go wrong",
-        "second source",
-    ),
-    Finding(
-        "Antonoglou et al. 2022",
-        "",
-        "Stochastic MuZero, with chance nodes, exceeds MuZero in 2048 and backgammon and equals it in Go",
-        "second source",
-    ),
-)
 
 
 def settings_table() -> pd.DataFrame:
@@ -150,78 +88,3 @@ def _words(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(f"{x:g}" for x in value)
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def grid_size() -> int:
-    """Return how many runs the published grid has: 3 × 2 × 2 × 3 × 8 = 288, 96 for each K."""
-    return int(np.prod([len(values) for values in DE_VRIES_GRID.values()]))
-
-
-def cartpole_table() -> pd.DataFrame:
-    """Return the published returns by K; columns unroll_steps, mean_return, solved, low, high, runs.
-
-    ``low`` and ``high``: 95% Clopper-Pearson interval of ``solved`` as if the runs were independent draws of one setting,
-    which they are not quite (``DE_VRIES_CARTPOLE``).
-    """
-    rows = []
-    for one in DE_VRIES_CARTPOLE:
-        share = proportion_interval(round(one.solved * one.runs), one.runs)
-        rows.append((one.unroll_steps, one.mean_return, one.solved, share.low, share.high, one.runs))
-    return pd.DataFrame(rows, columns=["unroll_steps", "mean_return", "solved", "low", "high", "runs"])
-
-
-def compare_orders(ours: Mapping[int, float]) -> tuple[tuple[int, int], ...]:
-    """Return the pairs (K, K') that our returns order the other way round than the published ones.
-
-    ``ours``: mean return by K. Only K that both sides have are compared; ties are no disagreement.
-    """
-    if not isinstance(ours, Mapping) or not ours:
-        raise BookError(f"ours must map K to a mean return, got {short_repr(ours)}")
-    check_finite(list(ours.values()), "ours")
-    theirs = {one.unroll_steps: one.mean_return for one in DE_VRIES_CARTPOLE}
-    shared = sorted(K for K in theirs if K in ours)
-    if len(shared) < 2:
-        raise BookError(
-            f"an order needs at least two of the published K, {sorted(theirs)}, got {sorted(ours)}"
-        )
-    return tuple(
-        (a, b)
-        for i, a in enumerate(shared)
-        for b in shared[i + 1 :]
-        if (theirs[a] - theirs[b]) * (ours[a] - ours[b]) < 0
-    )
-
-
-def knee(refresh: object, returns: object, *, share: float = 0.5) -> float:
-    """Return the refresh interval at which this share of the return is lost, by linear interpolation.
-
-    Lost: on the way from the return at the shortest interval to the smallest return given. For the published MountainCar
-    curve and one half: about 21 steps.
-    """
-    x, y = check_finite(refresh, "refresh"), check_finite(returns, "returns")  # type: ignore[arg-type]
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or (np.diff(x) <= 0).any():
-        raise BookError("refresh must be at least two increasing intervals, with one return each")
-    part = check_real(share, "share")
-    if not 0 < part < 1:
-        raise BookError(f"share must lie strictly between 0 and 1, got {part:g}")
-    level = y[0] - part * (y[0] - y.min())
-    below = np.flatnonzero(y <= level)
-    if y[0] == y.min():
-        raise BookError("nothing is lost at longer intervals: there is no knee")
-    i = int(below[0])
-    return float(x[i - 1] + (y[i - 1] - level) / (y[i - 1] - y[i]) * (x[i] - x[i - 1]))
-
-
-def published_knee() -> float:
-    """Return :func:`knee` of the published MountainCar curve."""
-    return knee([b.refresh for b in DE_VRIES_MOUNTAINCAR], [b.mean_return for b in DE_VRIES_MOUNTAINCAR])
-
-
-def finding(source: str) -> Finding:
-    """Return the finding of a source, such as "He et al. 2023"."""
-    for one in FINDINGS:
-        if one.source == check_kind(source, str, "source"):
-            return one
-    raise BookError(
-        f"source must be one of {', '.join(f.source for f in FINDINGS)}, got {short_repr(source)}"
-    )

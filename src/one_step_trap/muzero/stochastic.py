@@ -12,13 +12,12 @@ Two things can go wrong with a plan, the best action sequence in such a model.
    of acting open-loop, and ``max E ≤ E max``: what can be seen on the way is worth nothing to the plan.
 2. **It believes that it can choose its luck.** If b looked and acted on what it saw, its later actions are *evidence*
    of what it saw. "Flip the coin, then collect the prize" was only ever done after winning, so that the model
-   predicts the prize. Averaged over the actions that b would take, the predictions are right; their maximum is above
-   (`evidence_gap`). Such a model is confounded (Rezende et al. 2020, arXiv 2002.02836).
+   predicts the prize. Averaged over the actions that b would take, the predictions are right; their maximum is above.
+   Such a model is confounded (Rezende et al. 2020, arXiv 2002.02836).
 
 Everything here is exact: conditional means over all action sequences by propagation of distributions (`unroll`),
 plans by enumeration, values by linear equations. Jiang 2024 (arXiv 2404.09946) gives counter-examples for this loss;
-the two worlds below (`coin`, `lottery`) are our own smallest ones. `fit_latent` trains a real latent network on the
-loss and ends at the same numbers.
+the two worlds below (`coin`, `lottery`) are our own smallest ones.
 
 **The rule, fixed before measuring** (``RULE``, `verdict`).
 """
@@ -32,22 +31,15 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike
 
-from one_step_trap.core.seeds import at_most
 from one_step_trap.core.tabular import MDP, TIE, toy_text
-from one_step_trap.core.threads import one_thread
 from one_step_trap.core.validate import (
-    BoolArray,
     FloatArray,
-    IntArray,
-    check_choice,
     check_count,
     check_finite,
     check_gamma,
     check_kind,
-    check_positive,
     check_probability,
     check_real,
     check_table,
@@ -228,12 +220,6 @@ class Unrolled:
         seen = self.probability[D - 1] > 0
         return np.asarray(np.where(seen, G, -math.inf).reshape(len(G), self.actions, -1).max(2))
 
-    def mean(self, depth: int | None = None) -> FloatArray:
-        """Return ``Σ_w b(w) G(s, a w)`` (S, A): averaged over the actions b would take, which is Q^b if V is V^b."""
-        G = self.returns(depth)
-        D = self.depth if depth is None else depth
-        return np.asarray((G * self.probability[D - 1]).reshape(len(G), self.actions, -1).sum(2))
-
 
 def unroll(
     mdp: MDP, data_policy: ArrayLike, gamma: float, depth: int, *, value_policy: ArrayLike | None = None
@@ -276,91 +262,7 @@ def _ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
     return np.asarray(np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0))
 
 
-def unroll_reference(
-    mdp: MDP, policy: ArrayLike, gamma: float, root: int, actions: Sequence[int]
-) -> tuple[float, float]:
-    """Return (r_k, v_k) after one sequence by enumerating every path of states: what `unroll` does for all of them."""
-    b, V = check_policy(policy, mdp), value(mdp, policy, gamma)
-    paths: list[tuple[tuple[int, ...], float]] = [((root,), 1.0)]
-    for k, a in enumerate(actions):
-        paths = [
-            ((*path, after), weight * (b[path[-1], a] if k else 1.0) * mdp.P[path[-1], a, after])
-            for path, weight in paths
-            for after in range(len(V))
-            if mdp.P[path[-1], a, after] > 0
-        ]
-    total = float(sum(weight for _, weight in paths))
-    if total == 0:
-        return 0.0, 0.0
-    r = sum(weight * mdp.R[path[-2], actions[-1]] for path, weight in paths) / total
-    return float(r), float(sum(weight * V[path[-1]] for path, weight in paths) / total)
-
-
-def expected_loss(
-    exact: Unrolled, rewards: Sequence[ArrayLike], values: Sequence[ArrayLike], roots: ArrayLike
-) -> float:
-    """Return how far the K-step loss of some predictions lies above its minimum.
-
-    ``L - L_min = Σ_{s_0} d(s_0) Σ_{k≤K} Σ_{a_1…a_k} b(a_1…a_k) [(r̂_k - r_k)² + (v̂_k - v_k)²]/A``: the first action is
-    weighted alike. ``roots`` (S,): d, which states the data start from. ``rewards``, ``values``: as in `Unrolled`.
-    """
-    d = check_finite(roots, "roots")
-    S = len(check_kind(exact, Unrolled, "exact").rewards[0])
-    if d.shape != (S,) or d.min() < 0 or abs(d.sum() - 1) > 1e-8:
-        raise BookError(f"roots must be {S} probabilities that sum to 1")
-    if len(rewards) != exact.depth or len(values) != exact.depth:
-        raise BookError(f"predictions must hold one array for each of the {exact.depth} depths")
-    total = 0.0
-    for k, p in enumerate(exact.probability):
-        for mine, best in ((rewards[k], exact.rewards[k]), (values[k], exact.values[k])):
-            guess = check_finite(mine, f"predictions at depth {k + 1}")
-            if guess.shape != best.shape:
-                raise BookError(
-                    f"predictions at depth {k + 1} must have shape {best.shape}, got {guess.shape}"
-                )
-            total += float((d[:, None] * p * (guess - best) ** 2).sum() / exact.actions)
-    return total
-
-
-# --- blindness and belief in one's luck -------------------------------------------------------------------------------
-
-
-class Gaps(NamedTuple):
-    """Values of the start, for one policy b and one depth D; all are of the best first action."""
-
-    own: float
-    open_loop: float
-    closed_loop: float
-    believed: float
-
-    @property
-    def blindness(self) -> float:
-        """``closed_loop - open_loop``, at least 0: what looking on the way is worth."""
-        return self.closed_loop - self.open_loop
-
-    @property
-    def luck(self) -> float:
-        """``believed - closed_loop``: above 0 where the model believes that it can choose its luck."""
-        return self.believed - self.closed_loop
-
-
-def gaps(mdp: MDP, policy: ArrayLike, gamma: float, depth: int, *, start: int = 0) -> Gaps:
-    """Return four values of the start with V^b at the leaves.
-
-    ``own``: max_a Q^b. ``open_loop``: the best plan without looking. ``closed_loop``: the best with looking
-    (`look_ahead`). ``believed``: the best plan in the model learned of b's data.
-    It always holds that open_loop ≤ closed_loop and own ≤ believed. Without chance, open_loop = closed_loop = believed.
-    """
-    b, start = check_policy(policy, mdp), _check_start(start, mdp)
-    V = value(mdp, b, gamma)
-    blind = unroll(mdp, uniform_policy(mdp), gamma, depth, value_policy=b)
-    mine = unroll(mdp, b, gamma, depth)
-    return Gaps(
-        float(action_values(mdp, V, gamma)[start].max()),
-        float(blind.plan()[start].max()),
-        float(look_ahead(mdp, V, gamma, depth)[start].max()),
-        float(mine.plan()[start].max()),
-    )
+# --- belief in one's luck -------------------------------------------------------------------------------
 
 
 def evidence_curve(mdp: MDP, gamma: float = 0.99, *, points: int = 21, first: int = 1) -> pd.DataFrame:
@@ -390,23 +292,6 @@ def evidence_curve(mdp: MDP, gamma: float = 0.99, *, points: int = 21, first: in
     return pd.DataFrame(rows, columns=["share", "believed", "open_loop", "closed_loop", "own"])
 
 
-def evidence_gap(mdp: MDP, policy: ArrayLike, gamma: float, depth: int) -> FloatArray:
-    """Return ``max_w G(s, a w) - Q^b(s, a)`` (S, A), at least 0: how far the best plan lies above the average one."""
-    tree = unroll(mdp, policy, gamma, depth)
-    return np.asarray(tree.plan() - tree.mean())
-
-
-def sampled_model_loss(q_hat: float, q: float) -> float:
-    """Return the expected squared error of a model that *samples* 1 with probability q̂ where the world does with q.
-
-    ``E (X̂ - X)² = q̂(1-q̂) + q(1-q) + (q̂-q)² = q̂ (1-2q) + q``, for independent draws: linear in q̂, so that the
-    best q̂ is 0 or 1. The true model q̂ = q is not a minimiser, unless q is 0, 1/2 or 1: trained by this loss, a
-    stochastic model turns deterministic (Voelcker et al. 2025, arXiv 2505.22772, on such losses in general).
-    """
-    guess, truth = check_probability(q_hat, "q_hat"), check_probability(q, "q")
-    return guess * (1 - 2 * truth) + truth
-
-
 # --- the agent -----------------------------------------------------------------------------------------------------------
 
 
@@ -422,11 +307,6 @@ class Improvement:
     true: FloatArray
 
     @property
-    def settled(self) -> bool:
-        """Whether the last round changed nothing."""
-        return bool((self.policies[-1] == self.policies[-2]).all()) if len(self.policies) > 1 else False
-
-    @property
     def settling(self) -> FloatArray:
         """What was believed in the last half of the rounds: one number if they settled, a cycle or a quarrel if not."""
         return np.asarray(self.believed[len(self.believed) // 2 :])
@@ -435,11 +315,6 @@ class Improvement:
     def settling_true(self) -> FloatArray:
         """The true values of the last half of the rounds."""
         return np.asarray(self.true[len(self.true) // 2 :])
-
-    @property
-    def last(self) -> FloatArray:
-        """The policy of the last round, (S, A)."""
-        return np.asarray(self.policies[-1])
 
 
 def improve(
@@ -647,115 +522,9 @@ def verdict(table: pd.DataFrame) -> Outcome:
     return Outcome(kind, failing, tuple(map(str, worst.index)))
 
 
-# --- real optimisation ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained latent network: its predictions as in `Unrolled`, and its loss above the minimum after each update."""
-
-    rewards: tuple[FloatArray, ...]
-    values: tuple[FloatArray, ...]
-    losses: FloatArray
-
-
-def fit_latent(
-    exact: Unrolled,
-    roots: ArrayLike,
-    *,
-    latent: int = 8,
-    hidden: int = 32,
-    updates: int = 1_000,
-    learning_rate: float = 1e-2,
-    seed: int = 0,
-) -> Fitted:
-    """Train a deterministic latent network (encoder, dynamics, heads) on the expected K-step loss, and return it.
-
-    ``z_0 = E[s_0]``, ``z_k = tanh-perceptron(z_{k-1}, a_k)``, linear heads for r_k and v_k, Adam on `expected_loss`
-    (up to a constant, the mean of MuZero's squared losses over all data). The rate falls linearly to 0. ``roots``
-    (S,): which states the data start from. One thread, one seed: the same call gives the same network.
-    """
-    d = check_finite(roots, "roots")
-    expected_loss(exact, exact.rewards, exact.values, d)  # checks both
-    sizes = (check_count(latent, "latent"), check_count(hidden, "hidden"))
-    updates, rate = check_count(updates, "updates"), check_positive(learning_rate, "learning_rate")
-    with one_thread():
-        net = _latent_net(len(d), exact.actions, *sizes, seed=check_count(seed, "seed", minimum=0))
-        adam = torch.optim.Adam(net, lr=rate)
-        losses = np.empty(updates)
-        for step in range(updates):
-            adam.param_groups[0]["lr"] = rate * (1 - step / updates)
-            loss = _latent_loss(_latent_predict(net, exact), exact, torch.as_tensor(d))
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-            losses[step] = loss.item()
-        with torch.no_grad():
-            found = _latent_predict(net, exact)
-    return Fitted(tuple(r.numpy() for r, _ in found), tuple(v.numpy() for _, v in found), losses)
-
-
-def _latent_net(S: int, A: int, L: int, H: int, *, seed: int) -> list[torch.Tensor]:
-    """Return the parameters: encoder, dynamics (two layers) and the heads of reward and value."""
-    generator = torch.Generator().manual_seed(at_most(64, seed))
-    shapes = [(S, L), (L + A, H), (1, H), (H, L), (1, L), (L, 2), (1, 2)]
-    scale = [1.0, (L + A) ** -0.5, 0.0, H**-0.5, 0.0, L**-0.5, 0.0]
-    return [
-        (s * torch.randn(shape, generator=generator, dtype=torch.float64)).requires_grad_()
-        for s, shape in zip(scale, shapes, strict=True)
-    ]
-
-
-def _latent_predict(net: list[torch.Tensor], exact: Unrolled) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return (r̂_k, v̂_k), each (S, Aᵏ), for k = 1 … K; every sequence is a path of the same dynamics."""
-    encoder, W1, b1, W2, b2, heads, bias = net
-    S, A = len(encoder), exact.actions
-    z, found = encoder[:, None, :], []  # (S, n, L)
-    for _ in range(exact.depth):
-        n = z.shape[1]
-        both = torch.cat(
-            [z[:, :, None].expand(-1, -1, A, -1), torch.eye(A, dtype=z.dtype).expand(S, n, A, A)], dim=3
-        )  # (S, n, A, L + A)
-        z = torch.tanh(torch.tanh(both @ W1 + b1) @ W2 + b2).reshape(S, n * A, -1)
-        out = z @ heads + bias  # (S, n A, 2)
-        found.append((out[..., 0], out[..., 1]))
-    return found
-
-
-def _latent_loss(
-    found: list[tuple[torch.Tensor, torch.Tensor]], exact: Unrolled, d: torch.Tensor
-) -> torch.Tensor:
-    """Return `expected_loss` as a number that can be differentiated."""
-    total = torch.zeros((), dtype=torch.float64)
-    for (r, v), r_k, v_k, p in zip(found, exact.rewards, exact.values, exact.probability, strict=True):
-        weight = d[:, None] * torch.as_tensor(p) / exact.actions
-        total = total + (weight * ((r - torch.as_tensor(r_k)) ** 2 + (v - torch.as_tensor(v_k)) ** 2)).sum()
-    return total
-
-
 def _check_start(start: Any, mdp: MDP) -> int:
     """Return a state of the world."""
     state = check_count(start, "start", minimum=0)
     if state >= len(check_kind(mdp, MDP, "mdp").R):
         raise BookError(f"start must be a state, 0 … {len(mdp.R) - 1}, got {state}")
     return state
-
-
-def sequence(number: int, actions: int, length: int) -> IntArray:
-    """Return the actions a_1 … a_length of the sequence with this number (its digits to the base ``actions``)."""
-    A, length = check_count(actions, "actions"), check_count(length, "length")
-    number = check_count(number, "number", minimum=0)
-    if number >= A**length:
-        raise BookError(f"there are {A**length} sequences of {length} actions, got number {number}")
-    return np.array([number // A ** (length - 1 - i) % A for i in range(length)], dtype=np.int64)
-
-
-def deterministic(mdp: MDP) -> BoolArray:
-    """Return for each state and action (S, A) whether the next state is certain."""
-    return np.asarray(check_kind(mdp, MDP, "mdp").P.max(2) > 1 - 1e-12)
-
-
-def data_of(world: str, data: str) -> str:
-    """Return a short name for a world and the data of its model, as figures use it."""
-    kind = check_choice(data, (*get_args(Data), "looks"), "data")
-    return f"{world}, {'planner looks' if kind == 'looks' else kind + ' data'}"

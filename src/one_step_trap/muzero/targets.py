@@ -24,17 +24,6 @@ from one_step_trap.errors import BookError
 from one_step_trap.muzero.transforms import check_range
 
 
-def _check(
-    rewards: ArrayLike, root_values: ArrayLike, gamma: float, n_step: int
-) -> tuple[FloatArray, FloatArray, float, int]:
-    r, v = check_finite(rewards, "rewards"), check_finite(root_values, "root_values")
-    if r.ndim != 1 or v.shape != (len(r) + 1,):
-        raise BookError(
-            f"an episode of T rewards has T + 1 root values, got rewards of shape {r.shape} and root values of {v.shape}"
-        )
-    return r, v, check_gamma(gamma, episodic=True), check_count(n_step, "n_step")
-
-
 def n_step_targets(
     rewards: ArrayLike, root_values: ArrayLike, gamma: float, n_step: int, terminated: bool
 ) -> FloatArray:
@@ -42,7 +31,12 @@ def n_step_targets(
 
     ``rewards`` (T,), ``root_values`` (T + 1,) of the search, the last one ignored if the episode ``terminated``.
     """
-    r, v, gamma, n = _check(rewards, root_values, gamma, n_step)
+    r, v = check_finite(rewards, "rewards"), check_finite(root_values, "root_values")
+    if r.ndim != 1 or v.shape != (len(r) + 1,):
+        raise BookError(
+            f"an episode of T rewards has T + 1 root values, got rewards of shape {r.shape} and root values of {v.shape}"
+        )
+    gamma, n = check_gamma(gamma, episodic=True), check_count(n_step, "n_step")
     T = len(r)
     v = v.copy()
     v[T] = 0.0 if terminated else v[T]
@@ -51,20 +45,6 @@ def n_step_targets(
     for i in range(min(n, T)):  # all t at once: term i of each sum that is longer than i
         z[: T - i] += gamma**i * r[i:]
     return np.asarray(z + gamma ** (end - np.arange(T + 1)) * v[end])
-
-
-def n_step_reference(
-    rewards: ArrayLike, root_values: ArrayLike, gamma: float, n_step: int, terminated: bool
-) -> FloatArray:
-    """Return the same as `n_step_targets`, one sum at a time as the equation has it."""
-    r, v, gamma, n = _check(rewards, root_values, gamma, n_step)
-    T = len(r)
-    z = np.zeros(T + 1)
-    for t in range(T + 1):
-        m = min(n, T - t)
-        last = 0.0 if terminated and t + m == T else v[t + m]
-        z[t] = sum(gamma**i * r[t + i] for i in range(m)) + gamma**m * last
-    return z
 
 
 def project(targets: ArrayLike, low: float, high: float) -> tuple[FloatArray, int]:

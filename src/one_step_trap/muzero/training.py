@@ -649,13 +649,6 @@ def resume(folder: str | Path, *, progress: Progress | None = None) -> TrainingR
         return _run(trainer, progress, folder)
 
 
-def load(folder: str | Path) -> TrainingResult:
-    """Return what the training in ``folder`` had come to at its last checkpoint, without going on."""
-    trainer = _restored(folder)
-    trainer.lanes.close()
-    return trainer.result()
-
-
 def _restored(folder: str | Path) -> Trainer:
     """Return the trainer whose checkpoint lies in a folder."""
     saved = checkpoints.read_checkpoint(folder)

@@ -173,7 +173,3 @@ class Support:
         if (p < -1e-6).any() or (p.size and np.abs(p.sum(-1) - 1).max() > 1e-4):
             raise BookError("probabilities must be at least 0 and sum to 1 along the last axis")
         return inverse(p @ self.places)
-
-    def widest_bin(self) -> float:
-        """Return the largest distance between neighbouring places in units of value."""
-        return float(np.diff(inverse(self.places)).max())

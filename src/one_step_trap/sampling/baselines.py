@@ -18,7 +18,6 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,18 +131,6 @@ class KneserNey:
             p[known:] = counts.apply(gram // V, gram, p[known:])
         return p
 
-    def distribution(self, history: Any) -> FloatArray:
-        """Return p(· | history), (vocabulary,): at least 0, sum 1; only the last ``order`` - 1 tokens count."""
-        h, V = check_tokens(history, self.vocabulary, "history"), self.vocabulary
-        words = np.arange(V)
-        p = np.full(V, 1.0 / V)
-        for k, counts in enumerate(self.orders, start=1):
-            if k - 1 > len(h):
-                break
-            key = int(_grams(h[len(h) - k + 1 :], k - 1, V)[0]) if k > 1 else 0
-            p = counts.apply(np.full(V, key), key * V + words, p)
-        return p
-
 
 def _grams(text: IntArray, k: int, V: int) -> IntArray:
     """Return the k-grams of a text as numbers in base V, (len(text) - k + 1,)."""
@@ -151,32 +138,6 @@ def _grams(text: IntArray, k: int, V: int) -> IntArray:
     for i in range(k):
         result = result * V + text[i : len(text) - k + 1 + i]
     return result
-
-
-def probability_reference(
-    tokens: Sequence[int], order: int, vocabulary: int, history: Sequence[int], word: int
-) -> float:
-    """Return what `KneserNey` gives, by the recursion as it is written down: slow, for tests and for reading."""
-    text = [int(x) for x in tokens]
-    counts = Counter(tuple(text[i : i + order]) for i in range(len(text) - order + 1))
-    levels = {order: counts}
-    for k in range(order - 1, 0, -1):
-        counts = Counter(gram[1:] for gram in counts)
-        levels[k] = counts
-
-    def p(k: int, h: tuple[int, ...]) -> float:
-        if k == 0:
-            return 1 / vocabulary
-        D = discounts(np.array(list(levels[k].values())))
-        after = {gram[-1]: c for gram, c in levels[k].items() if gram[:-1] == h}
-        if not after:
-            return p(k - 1, h[1:])
-        kept = {w: c - D[min(c, 3) - 1] for w, c in after.items()}
-        total = sum(after.values())
-        return float(kept.get(word, 0.0) / total + (total - sum(kept.values())) / total * p(k - 1, h[1:]))
-
-    k = min(order, len(history) + 1)
-    return p(k, tuple(int(x) for x in history[len(history) - k + 1 :]))
 
 
 def ngram_code_lengths(model: KneserNey, tokenizer: Any, passages: Sequence[texts.Passage]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ lies above ``TOO_DEAR`` = 10, or that of the slope of ln c(k) over ln k, k = 1 â
 It *does not hold* if the first interval lies below 10 and the second below 1, and is *open* otherwise. (Ten is a choice;
 prices like it are paid every day: self-consistency, Wang et al. 2022, arXiv 2203.11171, draws many answers for one.)
 Beside it stands
-what the price buys, ``search_buys_repetition``: whether width 8 finds likelier text than greedy decoding and yet
+what the price buys (`bought`): whether width 8 finds likelier text than greedy decoding and yet
 repeats itself more than the human continuation (seq-rep-4, both intervals above 0). It is no part of the rule.
 (``said_before_4`` was added after two trial prompts: a beam of 64 had copied the prompt, which seq-rep-4 cannot see.)
 
@@ -156,27 +156,6 @@ def beam_search(
         if t + 1 < steps and not torch.equal(order, torch.arange(N * width)):
             stepper.reorder(order)
     return search.found(rows, time.process_time() - start)
-
-
-def beam_search_reference(
-    next_log_probs: Callable[[tuple[int, ...]], ArrayLike], width: int, steps: int, *, end: int | None = None
-) -> tuple[tuple[int, ...], float]:
-    """Return the best text and its log-probability as :func:`beam_search` finds them, one beginning at a time.
-
-    ``next_log_probs(beginning)`` gives the log-probabilities (V,) of the next token. No length penalty.
-    """
-    beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
-    finished: list[tuple[tuple[int, ...], float]] = []
-    for _ in range(check_count(steps, "steps")):
-        candidates = [
-            ((*words, w), log_p + float(more))
-            for words, log_p in beams
-            for w, more in enumerate(np.asarray(next_log_probs(words), dtype=np.float64))
-        ]
-        candidates.sort(key=lambda candidate: -candidate[1])
-        finished += [c for c in candidates[: check_count(width, "width")] if c[0][-1] == end]
-        beams = [c for c in candidates if c[0][-1] != end][:width]
-    return max(finished + beams[:1], key=lambda text: text[1])
 
 
 class _Search:
@@ -637,16 +616,11 @@ def verdict(ratio: Interval, slope: Interval) -> str:
 @dataclass(frozen=True)
 class Bought:
     """What width k buys: ``likelihood`` over greedy decoding (nats a token), ``repetition`` over the human text
-    (seq-rep-4); differences within prompts. ``search_buys_repetition``: both intervals lie above 0.
+    (seq-rep-4); differences within prompts.
     """
 
     likelihood: Interval
     repetition: Interval
-
-    @property
-    def search_buys_repetition(self) -> bool:
-        """Whether wider search finds likelier text that repeats itself more than people do."""
-        return self.likelihood.low > 0 and self.repetition.low > 0
 
 
 def bought(table: pd.DataFrame, rng: np.random.Generator, *, width: int = RULE_WIDTH) -> Bought:

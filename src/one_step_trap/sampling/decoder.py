@@ -271,12 +271,6 @@ def _check_room(decoder: Decoder, more: int) -> None:
         )
 
 
-def memory(lm: LanguageModel, batch: int, length: int) -> int:
-    """Return the bytes that a `LlamaDecoder` on the CPU needs together with its model (see there)."""
-    weights = sum(value.numel() for value in lm.model.parameters())
-    return int(4 * weights + batch * text_memory(lm, length))
-
-
 def text_memory(lm: LanguageModel, length: int) -> int:
     """Return the bytes that one more text of ``length`` tokens takes: its keys, its values and its logits."""
     config = lm.model.config.get_text_config()
@@ -309,7 +303,7 @@ class LlamaDecoder:
     Memory in bytes, all numbers in 32 bits: ``4·(W + 2·layers·B·length·KV·D + 3·B·V)``, for W weights and a vocabulary
     of V. On the CPU the weights are those of the model, however many decoders read them. The
     last term is logits and what is made of them. Reading U different prompts of P tokens takes
-    about ``4·U·P·(2·width + 3·intermediate)`` more for a moment. `memory` computes the first sum.
+    about ``4·U·P·(2·width + 3·intermediate)`` more for a moment.
     """
 
     def __init__(self, lm: LanguageModel, batch: int, length: int, device: torch.device) -> None:

@@ -13,7 +13,7 @@ a text, and likelier, since only factors below 1 are gone. So:
 2. *Where no state is likelier to end than the first one, the mode is the empty text*, for every mean length:
    p(y) is at most its last factor, P[s, V] <= P[0, V]. Independent words with a constant chance to end are such a case.
 3. *In general the empty text is the mode iff P[0, V] >= max_w P[0, w] M(moves[0, w])*, where M(s) is the probability
-   of the best completion from s (``best_completion``). The right-hand side falls exponentially with the length of the
+   of the best completion from s (`mode`). The right-hand side falls exponentially with the length of the
    shortest texts; the left-hand side, where no true text is empty, is what smoothing or a wrong structure puts there.
    With labels smoothed by ε it is ε/(V+1) at *any* amount of data, since (1-ε)p + ε/(V+1) is what minimises the
    smoothed loss.
@@ -21,26 +21,18 @@ a text, and likelier, since only factors below 1 are gone. So:
    over the cycles of the machine (Karp 1978): a text of n words is loops and a path of fewer than S words, so that
    log p <= (n-S+1) λ*, and going round the best loop comes within a constant of n λ*. Typical texts have -h per word,
    the entropy rate, and λ* >= -h: the mode is atypical, by √n standard deviations.
-
-Exact search (``exact_search``) is depth-first branch and bound as in Stahlberg & Byrne 2019 (arXiv 1908.10090): a
-beginning is given up once it is no likelier than the best complete text so far, which loses nothing, because
-probabilities only fall. Beginnings of t words have total probability at most 1, so at most 1/p* of them are at least
-as likely as the mode, and a search that knows the mode from the start expands at most 1/p* of each length. Exact
-search is cheap where the mode is a short text, and exponential where it is a long one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from one_step_trap.core.stats import proportion_interval
 from one_step_trap.core.validate import (
@@ -52,11 +44,9 @@ from one_step_trap.core.validate import (
     check_list,
     check_positive,
     check_probability,
-    check_real,
     check_rng,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.beam import beam_search
 
 # --- grammars ---------------------------------------------------------------------------------------------
 
@@ -103,66 +93,6 @@ class Grammar:
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(self.P))
 
-    def log_prob(self, text: Sequence[int]) -> float:
-        """Return ln p(text) of a complete text, the end included."""
-        state, total, log_P = 0, 0.0, self.log_P
-        for word in text:
-            w = check_count(word, "a word", minimum=0)
-            if w >= self.words:
-                raise BookError(f"a word must lie in 0 … {self.words - 1}, got {w}")
-            total += log_P[state, w]
-            state = int(self.moves[state, w])
-        return float(total + log_P[state, -1])
-
-    def visits(self) -> FloatArray:
-        """Return how often each state is expected to be entered in a text, (S,): (I - Tᵀ)⁻¹ e_0."""
-        T, reached = self._T(), self._reached()
-        if not np.isfinite(best_completion(self)[reached]).all():
-            raise BookError("the language has texts that never end: no state may be without a way to an end")
-        result = np.zeros(self.states)
-        result[reached] = np.linalg.solve(
-            (np.eye(self.states) - T.T)[np.ix_(reached, reached)], np.eye(self.states)[0, reached]
-        )
-        return result
-
-    def _T(self) -> FloatArray:
-        """Return the transition matrix between states, (S, S); its rows sum to 1 - P(end)."""
-        T = np.zeros((self.states, self.states))
-        np.add.at(T, (np.arange(self.states)[:, None], self.moves), self.P[:, :-1])
-        return T
-
-    def _reached(self) -> NDArray[np.bool_]:
-        """Return which states can be reached from state 0, (S,)."""
-        reached, edges = np.arange(self.states) == 0, self._T() > 0
-        while (new := reached | edges[reached].any(0)).sum() > reached.sum():
-            reached = new
-        return np.asarray(reached)
-
-    @property
-    def mean_length(self) -> float:
-        """The expected number of words of a text."""
-        return float(self.visits().sum() - 1)
-
-    @property
-    def entropy(self) -> float:
-        """H = E[-ln p(text)] in nats, over complete texts: Σ_s visits(s) h(s)."""
-        return text_surprise(self)[0]
-
-    def sample(self, texts: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
-        """Return ``texts`` complete texts."""
-        check_rng(rng)
-        self.visits()  # raises if some texts never end
-        edges, result = np.cumsum(self.P, axis=1), []
-        for _ in range(check_count(texts, "texts", minimum=0)):
-            state, words = 0, list[int]()
-            while (
-                w := int(np.searchsorted(edges[state], rng.random() * edges[state, -1], "right"))
-            ) < self.words:
-                words.append(w)
-                state = int(self.moves[state, w])
-            result.append(tuple(words))
-        return result
-
 
 def _check_grammar(grammar: Any) -> Grammar:
     return check_kind(grammar, Grammar, "grammar", made_by="markov_grammar, random_grammar or learn")
@@ -190,19 +120,6 @@ def endless_grammar(start: ArrayLike, P: ArrayLike) -> Grammar:
             f"start must have V entries and P the shape (V, V), got {first.shape} and {rows.shape}"
         )
     return markov_grammar(np.append(first, 0.0), np.column_stack([rows, np.zeros(len(rows))]))
-
-
-def geometric_grammar(words: ArrayLike, end: float, first_end: float) -> Grammar:
-    """Return independent words with probabilities ``words`` (V,), ended with chance ``end`` after each of them.
-
-    Before the first word the chance to end is ``first_end``. Texts are empty, or have 1/``end`` words on average. The
-    mode is the empty text iff first_end/(1 - first_end) >= end · max words.
-    """
-    p = check_finite(words, "words")
-    if p.ndim != 1 or not len(p) or (p < 0).any() or abs(p.sum() - 1) > 1e-8:
-        raise BookError("words must be a vector of probabilities that sum to 1")
-    e = np.array([check_probability(first_end, "first_end"), check_probability(end, "end")])
-    return Grammar(np.column_stack([(1 - e)[:, None] * p, e]), np.ones((2, len(p)), dtype=np.int64))
 
 
 def random_grammar(
@@ -249,7 +166,6 @@ def draw_counts(grammar: Grammar, texts: int, rng: np.random.Generator) -> IntAr
     Texts in the same state at the same position are alike, so that their next words are one multinomial draw: the
     work does not grow with the number of texts.
     """
-    _check_grammar(grammar).visits()
     counts, rng = np.zeros(grammar.P.shape, dtype=np.int64), check_rng(rng)
     here = np.zeros(grammar.states, dtype=np.int64)
     here[0] = check_count(texts, "texts", minimum=0)
@@ -300,16 +216,11 @@ class Text:
     log_prob: float
 
 
-def best_completion(grammar: Grammar) -> FloatArray:
-    """Return ln M(s), (S,): the log-probability of the likeliest way from each state to the end of a text.
+def _completions(grammar: Grammar) -> tuple[FloatArray, IntArray]:
+    """Return ln M (S,) and the first step of the best completion (S,): a word, or V for the end.
 
     M(s) = max( P[s, V], max_w P[s, w] M(moves[s, w]) ), by at most S sweeps: the best way enters no state twice.
     """
-    return _completions(_check_grammar(grammar))[0]
-
-
-def _completions(grammar: Grammar) -> tuple[FloatArray, IntArray]:
-    """Return ln M (S,) and the first step of the best completion (S,): a word, or V for the end."""
     log_P = grammar.log_P
     M, choice = log_P[:, -1].copy(), np.full(grammar.states, grammar.words)
     for _ in range(grammar.states):
@@ -333,108 +244,6 @@ def mode(grammar: Grammar) -> Text:
         words.append(int(choice[state]))
         state = int(grammar.moves[state, words[-1]])
     return Text(tuple(words), float(M[0]))
-
-
-def empty_is_mode(grammar: Grammar) -> bool:
-    """Tell whether no text is likelier than the empty one: P[0, V] >= max_w P[0, w] M(moves[0, w])."""
-    return bool(_check_grammar(grammar).log_P[0, -1] >= best_completion(grammar)[0])
-
-
-NextLogProbs = Callable[[tuple[int, ...]], ArrayLike]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found: the likeliest text (or None below the bound) and the beginnings it expanded."""
-
-    text: Text | None
-    expanded: int
-
-
-def exact_search(
-    next_log_probs: NextLogProbs,
-    longest: int,
-    *,
-    at_least: float = -math.inf,
-    rest: Callable[[tuple[int, ...]], float] | None = None,
-) -> Found:
-    """Return the likeliest text of at most ``longest`` words under any model, by depth-first branch and bound.
-
-    ``next_log_probs(beginning)`` gives V+1 log-probabilities, the last one of the end. ``at_least``: a lower bound of
-    the best log-probability, for example from beam search; texts that are not above it are not looked for. ``rest``:
-    an upper bound of the log-probability of what follows a beginning; without it 0, which is always right. Children
-    are visited in the order of their probability (Stahlberg & Byrne 2019, whose bound is 0 too).
-    """
-    longest = check_count(longest, "longest", minimum=0)
-    best, bound, expanded = None, _check_bound(at_least), 0
-    stack: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
-    while stack:
-        words, log_p = stack.pop()
-        if log_p + (rest(words) if rest else 0.0) <= bound:
-            continue
-        expanded += 1
-        row = _check_row(next_log_probs(words))
-        if log_p + row[-1] > bound:
-            best = Text(words, float(log_p + row[-1]))
-            bound = best.log_prob
-        if len(words) < longest:
-            for w in np.argsort(row[:-1], kind="stable"):  # the likeliest last: it is popped first
-                if log_p + row[w] > bound:
-                    stack.append(((*words, int(w)), float(log_p + row[w])))
-    return Found(best, expanded)
-
-
-def exact_search_reference(next_log_probs: NextLogProbs, longest: int) -> Found:
-    """Return what :func:`exact_search` returns, by enumerating every text: (V^(n+1) - 1)/(V - 1) beginnings."""
-    best, expanded = None, 0
-    for words, log_p in _enumerate(next_log_probs, (), 0.0, check_count(longest, "longest", minimum=0)):
-        expanded += 1
-        total = log_p + float(_check_row(next_log_probs(words))[-1])
-        if total > -math.inf and (best is None or total > best.log_prob):
-            best = Text(words, total)
-    return Found(best, expanded)
-
-
-def _enumerate(
-    next_log_probs: NextLogProbs, words: tuple[int, ...], log_p: float, longest: int
-) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Yield every beginning of at most ``longest`` words with its log-probability."""
-    yield words, log_p
-    if len(words) < longest:
-        row = _check_row(next_log_probs(words))
-        for w in range(len(row) - 1):
-            yield from _enumerate(next_log_probs, (*words, w), log_p + float(row[w]), longest)
-
-
-def enumeration(words: int, longest: int) -> int:
-    """Return the number of beginnings of at most ``longest`` words over ``words`` words: Σ_t V^t."""
-    V = check_count(words, "words")
-    return sum(V**t for t in range(check_count(longest, "longest", minimum=0) + 1))
-
-
-def _check_row(row: ArrayLike) -> FloatArray:
-    """Return V+1 log-probabilities; -∞ is allowed, NaN and numbers above 0 are not."""
-    array = np.asarray(row, dtype=np.float64)
-    if array.ndim != 1 or len(array) < 2 or np.isnan(array).any() or array.max() > 1e-9:
-        raise BookError("next_log_probs must return V+1 log-probabilities, none above 0")
-    return array
-
-
-def _check_bound(value: float) -> float:
-    return value if value == -math.inf else check_real(value, "at_least")
-
-
-def prober(grammar: Grammar) -> NextLogProbs:
-    """Return ``next_log_probs`` of a language, for :func:`exact_search`."""
-    log_P, moves = _check_grammar(grammar).log_P, grammar.moves
-
-    def next_log_probs(words: tuple[int, ...]) -> FloatArray:
-        state = 0
-        for w in words:
-            state = moves[state, w]
-        return np.asarray(log_P[state])
-
-    return next_log_probs
 
 
 # --- texts of a given length ------------------------------------------------------------------------------
@@ -536,24 +345,6 @@ def surprise(grammar: Grammar, n: int) -> tuple[float, float]:
     return mean, math.sqrt(max(second - mean**2, 0.0))
 
 
-def text_surprise(grammar: Grammar) -> tuple[float, float]:
-    """Return mean (the entropy H) and standard deviation of -ln p(text), in nats, over complete texts; exact.
-
-    From each state a = h + T a and b = Σ_w P (c² + 2 c a') + T b, with c = -ln P, a' the mean after the word, and T
-    the transitions between states.
-    """
-    P, reached = _check_grammar(grammar).P, grammar._reached()
-    grammar.visits()
-    with np.errstate(invalid="ignore"):
-        c = np.where(P > 0, -grammar.log_P, 0.0)
-    A = (np.eye(grammar.states) - grammar._T())[np.ix_(reached, reached)]
-    a, b = np.zeros(grammar.states), np.zeros(grammar.states)
-    a[reached] = np.linalg.solve(A, (P * c).sum(1)[reached])
-    after = np.column_stack([a[grammar.moves], np.zeros(grammar.states)])
-    b[reached] = np.linalg.solve(A, (P * (c**2 + 2 * c * after)).sum(1)[reached])
-    return float(a[0]), math.sqrt(max(float(b[0] - a[0] ** 2), 0.0))
-
-
 @dataclass(frozen=True)
 class Typical:
     """Surprise per word of typical texts and of the likeliest one, by length.
@@ -568,11 +359,6 @@ class Typical:
     mode: FloatArray
     floor: float
     loop: tuple[int, ...]
-
-    @property
-    def deviations(self) -> FloatArray:
-        """How many standard deviations the mode lies below the mean, (n,)."""
-        return np.asarray((self.mean - self.mode) / self.sd)
 
 
 def typical_and_mode(
@@ -622,19 +408,6 @@ class EmptyModes:
         check_positive(self.alpha, "alpha")
 
 
-def texts_needed(truth: Grammar, alpha: float) -> float:
-    """Return how many texts must be seen before counts plus ``alpha`` prefer some text to the empty one, about.
-
-    The empty text keeps α/(N + α(V+1)) from smoothing, the mode of the truth has p*: N > α/p* - α(V+1). (The learned
-    probability of the mode is taken to be the true one.) p* falls exponentially with the length of the shortest
-    texts. The truth must not have empty texts itself.
-    """
-    p = math.exp(mode(truth).log_prob)
-    if truth.P[0, -1] > 0:
-        raise BookError("some true texts are empty: there is nothing to be learned away")
-    return float(check_positive(alpha, "alpha") * max(1 / p - truth.P.shape[1], 0.0))
-
-
 def empty_modes(settings: EmptyModes | None = None) -> pd.DataFrame:
     """Return how often the learned language's mode is the empty text, though no true text is empty.
 
@@ -681,80 +454,3 @@ def _learners(
         counts = draw_counts(truth, texts, rng)
         yield ("counts", float(texts)), learn(counts, truth.moves, alpha=s.alpha)
         yield ("bigram", float(texts)), learn(*forget_position(counts, s.words), alpha=s.alpha)
-
-
-# --- beam search on languages -----------------------------------------------------------------------------
-
-
-class GrammarDecoder:
-    """Languages as a model for :func:`beam.beam_search`: the prompt is one token, the number of the grammar.
-
-    All languages have the same words; the token after the words (V) is the end.
-    """
-
-    def __init__(self, languages: Sequence[Grammar]) -> None:
-        machines = [_check_grammar(x) for x in check_list(languages, "languages")]
-        if len({x.words for x in machines}) != 1:
-            raise BookError("languages must all have the same number of words")
-        self.starts = torch.from_numpy(np.cumsum([0, *(x.states for x in machines)]))
-        self.log_P = torch.from_numpy(np.vstack([x.log_P for x in machines]))  # (all states, V+1)
-        moves = np.vstack([x.moves + int(o) for x, o in zip(machines, self.starts, strict=False)])
-        # After its end a text is done: what follows does not matter, the state stays as it is.
-        self.moves = torch.from_numpy(np.column_stack([moves, np.arange(len(moves))]))
-        self.state = self.starts[:1]
-
-    @property
-    def vocab_size(self) -> int:
-        """V+1: the words and the end."""
-        return int(self.log_P.shape[1])
-
-    def prefill(self, tokens: Tensor) -> Tensor:
-        """Start each row in the language of its prompt (B, 1); return logits (B, V+1)."""
-        if tokens.shape[1] != 1 or int(tokens.max()) >= len(self.starts) - 1:
-            raise BookError(f"a prompt must be one number of a language, 0 … {len(self.starts) - 2}")
-        self.state = self.starts[tokens[:, 0]]
-        return self.log_P[self.state]
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Read one word for each row (B,); return logits (B, V+1)."""
-        self.state = self.moves[self.state, tokens]
-        return self.log_P[self.state]
-
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i continue the text of row ``rows[i]``."""
-        self.state = self.state[rows]
-
-
-def beam_curse(
-    truths: Sequence[Grammar], learned: Sequence[Grammar], widths: Sequence[int], *, longest: int = 40
-) -> pd.DataFrame:
-    """Return what beam search of each width makes of learned languages, against their modes and the truth.
-
-    Columns: ``width``, ``languages``; shares with exact 95% intervals (``_low``, ``_high``): ``empty`` (the found text
-    has no word), ``possible`` (it is a text of the true language), ``missed`` (a search error: the mode is likelier);
-    ``length`` (mean words found).
-    """
-    machines = [_check_grammar(x) for x in check_list(learned, "learned")]
-    originals = [_check_grammar(x) for x in check_list(truths, "truths")]
-    if len(originals) != len(machines):
-        raise BookError(f"every learned language needs a truth: {len(machines)} and {len(originals)}")
-    longest = check_count(longest, "longest")
-    modes = np.array([mode(x).log_prob for x in machines])
-    rows = []
-    for width in check_list(widths, "widths"):
-        decoder = GrammarDecoder(machines)
-        prompts = np.arange(len(machines))[:, None]
-        end = decoder.vocab_size - 1
-        beams = beam_search(lambda *_: decoder, prompts, width, longest, end=end)  # noqa: B023 - used at once
-        texts = [tuple(int(w) for w in text if 0 <= w < end) for text in beams.best]
-        facts = {
-            "empty": [not text for text in texts],
-            "possible": [math.isfinite(x.log_prob(t)) for x, t in zip(originals, texts, strict=True)],
-            "missed": list(beams.best_log_prob < modes - 1e-9),
-        }
-        row: dict[str, Any] = {"width": width, "languages": len(texts)}
-        for name, hits in facts.items():
-            share = proportion_interval(int(np.sum(hits)), len(hits))
-            row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
-        rows.append(row | {"length": float(np.mean([len(text) for text in texts]))})
-    return pd.DataFrame(rows)

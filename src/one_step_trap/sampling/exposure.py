@@ -9,7 +9,7 @@ sampled. Divergences are in nats, truth first, ``KL(p‖q) = Σ p ln(p/q)``; TV 
 
 - the *sequence* of n tokens: ``KL = Σ_{t<n} p_t · d``, which is nε exactly, whatever the model does (`Exposure.sequence_kl`);
 - the *token* at position t: anything from 0 to tε, and this is the curve that theories disagree about (`Exposure.kl`);
-- a *window* of k tokens from t on: the token's plus (k-1)ε, no new information (`Exposure.window_kl`);
+- a *window* of k tokens from t on: the token's plus (k-1)ε, by the chain rule: no new information;
 - the *error on the model's own text*, ``Σ_{t<T} q_t · d``: the regret whose excess Arora et al. 2022 measure
   (`Exposure.excess`).
 
@@ -21,14 +21,13 @@ token, the share of its text there is ``λ/(λ+ρ) (1 - (1-λ-ρ)ᵗ)``, and bot
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from one_step_trap.core.tabular import (
-    dobrushin,
     kl_divergence,
     total_variation,
 )
@@ -37,8 +36,6 @@ from one_step_trap.core.validate import (
     IntArray,
     check_count,
     check_finite,
-    check_kind,
-    check_positions,
     check_probability,
     check_transition_matrix,
 )
@@ -54,10 +51,12 @@ BLOCK = 32  # positions propagated by one matrix product
 def propagate(start: ArrayLike, P: ArrayLike, steps: int) -> FloatArray:
     """Return the laws ``p_t = p_0 Pᵗ`` of positions t = 0 … ``steps``, (steps + 1, V).
 
-    ``start`` p_0 (V,), ``P`` (V, V). Blocks of 32 rows are multiplied by P³²: a tenth of the time of one row after the other
-    (`propagate_reference`).
+    ``start`` p_0 (V,), ``P`` (V, V). Blocks of 32 rows are multiplied by P³²: a tenth of the time of one row after the other.
     """
-    matrix, p, steps = _check_chain(start, P, steps)
+    matrix = check_transition_matrix(P, "P")
+    if matrix.ndim != 2:
+        raise BookError(f"P must be one matrix of shape (tokens, tokens), got shape {matrix.shape}")
+    p, steps = check_distribution(start, len(matrix), "start"), check_count(steps, "steps")
     laws = np.empty((steps + 1, len(p)))
     laws[0], done, power = p, 1, matrix
     while done <= steps:
@@ -67,22 +66,6 @@ def propagate(start: ArrayLike, P: ArrayLike, steps: int) -> FloatArray:
             power = power @ power
         done += take
     return np.asarray(laws / laws.sum(axis=1, keepdims=True))
-
-
-def propagate_reference(start: ArrayLike, P: ArrayLike, steps: int) -> FloatArray:
-    """Return what `propagate` returns, one step at a time."""
-    matrix, p, steps = _check_chain(start, P, steps)
-    laws = [p]
-    for _ in range(steps):
-        laws.append(laws[-1] @ matrix)
-    return np.array(laws)
-
-
-def _check_chain(start: ArrayLike, P: ArrayLike, steps: int) -> tuple[FloatArray, FloatArray, int]:
-    matrix = check_transition_matrix(P, "P")
-    if matrix.ndim != 2:
-        raise BookError(f"P must be one matrix of shape (tokens, tokens), got shape {matrix.shape}")
-    return matrix, check_distribution(start, len(matrix), "start"), check_count(steps, "steps")
 
 
 def positions(steps: int = STEPS) -> IntArray:
@@ -99,24 +82,20 @@ def positions(steps: int = STEPS) -> IntArray:
 class Exposure:
     """What a model's own text does, position by position, against human text after the same prompt.
 
-    At the positions ``grid`` (K,): ``kl`` = KL(p_t‖q_t) and ``reverse_kl`` = KL(q_t‖p_t) in nats (infinite as soon as
-    the model can be where no text is), and ``tv``, each (K,). At the steps t = 1 … T, each (T,): ``entropy_own`` and
-    ``entropy_human``, the expected entropy in nats of Q's next-token law before token t is drawn, on the model's text
-    (q_{t-1}) and on human text (p_{t-1}); ``error_own`` and ``error_human``, the expected one-step error
-    d(s) = KL(P(s)‖Q(s)) in nats on both. ``share`` and ``share_human`` (T + 1,): probability of being in region 1.
-    ``d`` (V,).
+    At the positions ``grid`` (K,): ``kl`` = KL(p_t‖q_t) in nats and ``tv``, each (K,). At the steps t = 1 … T, each (T,):
+    ``entropy_own`` and ``entropy_human``, the expected entropy in nats of Q's next-token law before token t is drawn, on
+    the model's text (q_{t-1}) and on human text (p_{t-1}); ``error_own`` and ``error_human``, the expected one-step error
+    d(s) = KL(P(s)‖Q(s)) in nats on both. ``share`` (T + 1,): the model's probability of being in region 1. ``d`` (V,).
     """
 
     grid: IntArray
     kl: FloatArray
-    reverse_kl: FloatArray
     tv: FloatArray
     entropy_own: FloatArray
     entropy_human: FloatArray
     error_own: FloatArray
     error_human: FloatArray
     share: FloatArray
-    share_human: FloatArray
     d: FloatArray
 
     @property
@@ -161,18 +140,6 @@ class Exposure:
         lengths = np.arange(1, self.steps + 1)
         return np.asarray(100 * (self.accumulated / lengths - 1))
 
-    def window_kl(self, k: int) -> FloatArray:
-        """Return KL of the law of ``k`` neighbouring tokens x_t … x_{t+k-1}, in nats, at each position of ``grid``.
-
-        ``KL = KL(p_t‖q_t) + Σ_{u=t}^{t+k-2} Σ_s p_u(s) KL(P(s)‖Q(s))``, by the chain rule, since both are Markov:
-        what tokens say about their neighbours adds a constant (k-1)ε and no drift. Positions with t + k - 1 > T
-        are left out.
-        """
-        k = check_count(k, "k")
-        inside = self.grid[self.grid + k - 1 <= self.steps]
-        total = np.concatenate([[0.0], np.cumsum(self.error_human)])  # total[u] = Σ_{t<u} p_t · d
-        return np.asarray(self.kl[: len(inside)] + total[inside + k - 1] - total[inside])
-
 
 def expose(language: Language, Q: ArrayLike, steps: int = STEPS) -> Exposure:
     """Return the exact `Exposure` of the model ``Q`` (V, V) of a ``language`` over ``steps`` tokens."""
@@ -188,14 +155,12 @@ def expose(language: Language, Q: ArrayLike, steps: int = STEPS) -> Exposure:
     return Exposure(
         grid=grid,
         kl=kl_divergence(p, q),
-        reverse_kl=kl_divergence(q, p),
         tv=total_variation(p, q),
         entropy_own=own[:-1] @ H,
         entropy_human=human[:-1] @ H,
         error_own=own[:-1] @ d,
         error_human=human[:-1] @ d,
         share=own[:, region].sum(axis=1),
-        share_human=human[:, region].sum(axis=1),
         d=d,
     )
 
@@ -224,46 +189,7 @@ def one_step_error(language: Language, Q: ArrayLike) -> FloatArray:
     return kl_divergence(language.P, model)
 
 
-# --- bounds -----------------------------------------------------------------------------------------------
-
-
-def step_tv(language: Language, Q: ArrayLike) -> FloatArray:
-    """Return ``TV(P(s), Q(s)) = ½ Σ_j |P_sj - Q_sj|`` after each token, (V,), half of L1."""
-    model = check_model(Q, check_language(language))
-    return total_variation(language.P, model)
-
-
-def forgetting(Q: ArrayLike, steps: int) -> FloatArray:
-    """Return an upper bound of ``κ(Qᵏ)``, k = 0 … ``steps`` - 1, (steps,): what is left of a difference in TV after k tokens.
-
-    κ is Dobrushin's coefficient (half of the largest L1 distance of two rows). It is computed for k = 1, 2, 4, …; the
-    κ of a product is at most the product of the κ, which gives the others by their binary digits.
-    """
-    power, steps = check_transition_matrix(Q, "Q"), check_count(steps, "steps")
-    k, bound, m = np.arange(steps), np.ones(steps), 1
-    kappa = 1.0
-    while m < steps:
-        if kappa > 1e-12:  # below, the last value stands for the smaller ones to come
-            kappa = min(kappa, float(dobrushin(power)))
-            power = power @ power
-        bound = np.where(k & m, bound * kappa, bound)
-        m *= 2
-    return np.minimum.accumulate(bound)
-
-
-def recovery_bound(language: Language, Q: ArrayLike, steps: int = STEPS) -> FloatArray:
-    """Return the bound ``TV(p_t, q_t) <= min(1, Σ_{k<t} κ(Qᵏ) ε_{t-1-k})`` for t = 1 … ``steps``, (steps,), TV = L1/2.
-
-    ``ε_k = Σ_s p_k(s) TV(P(s), Q(s))``: the error of one step *on human text*, which teacher forcing sees. κ(Qᵏ): how much of a
-    difference the *model* keeps for k tokens (`forgetting`). If κ(Q) = κ < 1 the sum is at most ``ε/(1-κ)``, at all
-    positions: a model that forgets recovers, and what it reads does not matter. If κ = 1 it is the tε that compounds.
-
-    Proof. ``p_0 Pᵗ - p_0 Qᵗ = Σ_{k<t} p_{t-1-k} (P - Q) Qᵏ``, a telescoping sum. Term k is a difference of two laws
-    of total variation at most ε_{t-1-k}, carried through k steps of Q.
-    """
-    errors = _human(check_language(language), steps)[:-1] @ step_tv(language, Q)  # (T,)
-    kept = forgetting(Q, steps)
-    return np.minimum(1, np.convolve(errors, kept)[: len(errors)])
+# --- agreement -----------------------------------------------------------------------------------------------
 
 
 def agreement(language: Language, Q: ArrayLike, steps: int = STEPS) -> FloatArray:
@@ -293,30 +219,6 @@ def _mass(start: FloatArray, M: FloatArray, steps: int) -> FloatArray:
         v = v @ M
         left.append(float(v.sum()))
     return np.array(left)
-
-
-def prompted(language: Language, token: int) -> Language:
-    """Return the language with every prompt ending in ``token``: does it matter where a text begins?"""
-    check_language(language)
-    where = check_positions(np.array([token]), "token", below=language.tokens)[0]
-    return replace(language, start=np.eye(language.tokens)[where])
-
-
-def excess_bound(exposure: Exposure, tv: ArrayLike) -> float:
-    """Return the bound ``R(T) - Σ_{t<T} p_t · d <= (max d - min d) Σ_{t<T} TV(p_t, q_t)`` in nats.
-
-    ``tv`` (T,): TV at the contexts 0 … T-1 (0 at the prompt), or bounds on it such as `recovery_bound`, shifted by
-    one. What T²ε says of costs in [0, 1] (Ross & Bagnell 2010, theorem 2.1) does not carry over to log-loss, which has
-    no upper end; this does.
-
-    Proof. The difference is ``Σ_t Σ_s (q_t - p_t)(s) d(s)``; a constant taken off d changes nothing, and the positive
-    part of q_t - p_t has mass TV(p_t, q_t).
-    """
-    check_kind(exposure, Exposure, "exposure", made_by="expose")
-    distances = check_finite(tv, "tv")
-    if distances.shape != (exposure.steps,) or (distances < 0).any():
-        raise BookError(f"tv must hold {exposure.steps} numbers of at least 0, one a context")
-    return float((exposure.d.max() - exposure.d.min()) * distances.sum())
 
 
 # --- theory: two regions ----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from one_step_trap.core.validate import (
     check_table,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.sampling.exposure import STEPS, Exposure, Prediction, Rates, expose, predict, rates
+from one_step_trap.sampling.exposure import STEPS, Exposure, Prediction, expose, predict
 from one_step_trap.sampling.languages import Language, ergodic, off_support, sample_pairs, topics, two_books
 from one_step_trap.sampling.learners import Network, add_alpha, backoff, copying, train_network
 
@@ -103,15 +103,13 @@ LEARNERS = (  # on one kind of language: what a learner does where it has no dat
 class Runs:
     """Exact results of many learners: lists of `Exposure` and `Prediction` by world, size of data and seed.
 
-    ``exposures[world][pairs]`` has an entry a seed; ``predictions`` likewise, at the positions of the exposure's grid;
-    ``rates`` likewise.
+    ``exposures[world][pairs]`` has an entry a seed; ``predictions`` likewise, at the positions of the exposure's grid.
     """
 
     sizes: tuple[int, ...]
     seeds: int
     exposures: Mapping[str, Mapping[int, Sequence[Exposure]]] = field(repr=False)
     predictions: Mapping[str, Mapping[int, Sequence[Prediction]]] = field(repr=False)
-    rates: Mapping[str, Mapping[int, Sequence[Rates]]] = field(repr=False)
 
     @property
     def worlds(self) -> tuple[str, ...]:
@@ -143,9 +141,8 @@ def run(
     seeds, seed = check_count(seeds, "seeds", minimum=2), check_count(seed, "seed", minimum=0)
     exposures: dict[str, dict[int, list[Exposure]]] = {}
     predictions: dict[str, dict[int, list[Prediction]]] = {}
-    found: dict[str, dict[int, list[Rates]]] = {}
     for world in chosen:
-        for table in (exposures, predictions, found):
+        for table in (exposures, predictions):
             table[world.name] = {pairs: [] for pairs in amounts}
         for k in range(seeds):
             rng = np.random.default_rng([seed, zlib.crc32(world.name.encode()), k])
@@ -157,8 +154,7 @@ def run(
                 exposure = expose(language, Q, steps)
                 exposures[world.name][pairs].append(exposure)
                 predictions[world.name][pairs].append(predict(language, Q, exposure.grid))
-                found[world.name][pairs].append(rates(language, Q))
-    return Runs(amounts, seeds, exposures, predictions, found)
+    return Runs(amounts, seeds, exposures, predictions)
 
 
 def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:

@@ -7,100 +7,18 @@ tokens become impossible, or all become less likely.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from one_step_trap.core.stats import Interval
-from one_step_trap.core.validate import BoolArray, FloatArray, check_list, check_table
+from one_step_trap.core.validate import check_table
 from one_step_trap.errors import BookError
-from one_step_trap.sampling import measures
 from one_step_trap.sampling.drift import change, cluster_bootstrap, estimate, kind, sampled
-from one_step_trap.sampling.measures import FORBIDS, HUMAN, TokenFacts
-
-
-def forbidden_shares(facts: TokenFacts, rules: Sequence[str], rng: np.random.Generator) -> pd.DataFrame:
-    """Return the share of human tokens that each rule would have made impossible, with 95% intervals over passages.
-
-    ``facts``: arrays (passages, tokens) of ``token_facts`` along human text. ``rules``: names such as "top-k=50"; kinds that
-    forbid by what was drawn before (Mirostat, penalties) are left out. Columns: ``rule``, ``impossible``,
-    ``impossible_low``, ``impossible_high``, ``tokens_between``: 1/share, the mean number of human tokens from one that the
-    rule forbids to the next (infinite where it forbids none).
-    """
-    if not isinstance(facts, TokenFacts) or facts.rank.ndim != 2:
-        raise BookError("facts must be TokenFacts with arrays of shape (passages, tokens)")
-    records = []
-    for rule in check_list(rules, "rules"):
-        if kind(rule) not in FORBIDS:
-            continue
-        hit = measures.impossible(facts, kind(rule), parameter(rule))
-        records.append({"rule": rule} | _forbidden(hit, rng))
-    return pd.DataFrame(records, columns=["rule", *FORBIDDEN])
-
-
-def parameter(rule: str) -> float:
-    """Return the number after the equals sign of a rule's name, 1 if there is none."""
-    name, _, text = rule.partition("=")
-    try:
-        return float(text) if text else 1.0
-    except ValueError:
-        raise BookError(f"the rule {name!r} needs a number after its equals sign, got {text!r}") from None
-
-
-class CostLike(Protocol):
-    """What is needed of ``generate.Cost``: what a rule would have said to a person's text."""
-
-    @property
-    def rule(self) -> str:
-        """Name of the rule."""
-
-    @property
-    def log_loss(self) -> FloatArray:
-        """Minus ln of the rule's probability of each token, nats, (passages, tokens); infinite where forbidden."""
-
-
-def human_costs(costs: Iterable[CostLike], rng: np.random.Generator) -> pd.DataFrame:
-    """Return what each rule would have done to human text, with 95% intervals over passages.
-
-    Columns: those of ``forbidden_shares``, for every rule, and ``log_loss`` with its interval (mean, nats per
-    token). The log-loss is left empty where a forbidden token makes it infinite: truncation rules have none, temperatures
-    and penalties do, and only among those it can be compared.
-    """
-    records = []
-    for cost in check_list(costs, "costs"):
-        loss = _check_loss(getattr(cost, "log_loss", None))
-        record = {"rule": cost.rule} | _forbidden(np.isinf(loss), rng)
-        if np.isfinite(loss).all():
-            e = cluster_bootstrap(loss.mean(1), rng)
-            record |= {"log_loss": e.value, "log_loss_low": e.low, "log_loss_high": e.high}
-        records.append(record)
-    names = ["rule", *FORBIDDEN, "log_loss", "log_loss_low", "log_loss_high"]
-    return pd.DataFrame(records).reindex(columns=names)
-
-
-def _check_loss(loss: Any) -> FloatArray:
-    try:
-        x = np.asarray(loss, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise BookError("log_loss of a cost must be an array of numbers, shape (passages, tokens)") from None
-    if x.ndim != 2 or np.isnan(x).any() or (x < -1e-6).any():  # rounding may leave a probability just above 1
-        raise BookError(
-            f"log_loss of a cost must have shape (passages, tokens), none below 0 or NaN, got {x.shape}"
-        )
-    return x
-
+from one_step_trap.sampling.measures import HUMAN
 
 FORBIDDEN = ("impossible", "impossible_low", "impossible_high", "tokens_between")
-
-
-def _forbidden(hit: BoolArray, rng: np.random.Generator) -> dict[str, float]:
-    """Return the share of forbidden tokens with its interval, from (passages, tokens)."""
-    e = cluster_bootstrap(hit.mean(1), rng)
-    return dict(
-        zip(FORBIDDEN, (e.value, e.low, e.high, math.inf if e.value == 0 else 1 / e.value), strict=True)
-    )
 
 
 BUYS = {
@@ -117,8 +35,7 @@ def buys_and_costs(summary: pd.DataFrame, forbidden: pd.DataFrame | None = None)
 
     Columns: ``rule``, ``what``, ``value``, ``low``, ``high``. "drift" is the change over the run against the human
     control, "diversity" the share of different tokens in the last 128 over that of the human control (its interval
-    takes the human mean as given). ``forbidden`` from ``human_costs`` or ``forbidden_shares``; without it "impossible"
-    is left out.
+    takes the human mean as given). ``forbidden`` from `stored_costs`; without it "impossible" is left out.
     """
     human = estimate(summary, HUMAN, "distinct_1_last").value
     records: list[tuple[Any, ...]] = []
@@ -143,9 +60,12 @@ ASKED = ("forbidden", "human_log_loss")
 
 
 def stored_costs(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Return the columns of `human_costs` from the rows of a study (`protocol.part_rows`), with 95% intervals over prompts.
+    """Return what each rule would have done to human text, from the rows of a study (`protocol.part_rows`).
 
-    The two columns it reads are filled for the first seed of each rule.
+    Columns: ``rule``; ``impossible``, the share of human tokens that the rule forbids, and ``log_loss`` (mean, nats per
+    token), with 95% intervals over prompts; ``tokens_between``: 1/share, the mean number of human tokens from one that the
+    rule forbids to the next (infinite where it forbids none). The log-loss is left empty where a forbidden token makes it
+    infinite. The two columns it reads are filled for the first seed of each rule.
     """
     check_table(table, ["rule", "prompt", *ASKED], "table")
     records = []
@@ -190,18 +110,3 @@ def matched(table: pd.DataFrame, summary: pd.DataFrame, rng: np.random.Generator
             }
         records.append(record)
     return pd.DataFrame(records).sort_values(["kind", "extra"], ignore_index=True)
-
-
-def at_cost(table: pd.DataFrame, rule_kind: str, extra: float, what: str) -> float:
-    """Return ``what`` ("change", "looped" or "diversity") of a family of rules at a cost, between two of its rules by a line.
-
-    ``table`` of `matched`; ``rule_kind`` such as "temperature"; ``extra`` in nats per token. Plain sampling, which
-    costs nothing, belongs to every family. A cost beyond the family's dearest rule is an error.
-    """
-    check_table(table, ["kind", "extra", "change", "looped", "diversity"], "table (of matched)")
-    family = table[table["kind"].isin([rule_kind, "pure"])].sort_values("extra")
-    if not (family["extra"].min() <= extra <= family["extra"].max()):
-        raise BookError(
-            f"the rules of the kind {rule_kind} cost up to {family['extra'].max():.3g} nats, not {extra:.3g}"
-        )
-    return float(np.interp(extra, family["extra"], family[what]))

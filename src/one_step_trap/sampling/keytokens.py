@@ -60,14 +60,6 @@ def survival(e: float, n: ArrayLike) -> FloatArray:
     return np.asarray((1 - check_probability(e, "e")) ** _lengths(n))
 
 
-def half_life(e: float) -> float:
-    """Return ``ln 2 / -ln(1-e)`` tokens, after which half of the texts of `survival` have erred; 0 < e < 1."""
-    e = check_probability(e, "e")
-    if not 0 < e < 1:
-        raise BookError(f"e must lie strictly between 0 and 1, got {e:g}")
-    return float(np.log(2) / -np.log1p(-e))
-
-
 def correct_at(e: float, recover: float, n: ArrayLike) -> FloatArray:
     """Return the probability to be right *at* token n if a text that is wrong recovers: ``r/(r+e) + e/(r+e) (1-r-e)ⁿ``.
 

@@ -14,11 +14,10 @@ Tokens have Zipf frequencies. Each language is drawn at random, rows and all, fr
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from one_step_trap.core.tabular import stationary
 from one_step_trap.core.validate import (
@@ -71,16 +70,6 @@ class Language:
     def tokens(self) -> int:
         """Size V of the vocabulary."""
         return len(self.P)
-
-    @property
-    def used(self) -> NDArray[np.bool_]:
-        """Which tokens (V,) a text that starts as ``start`` says can ever hold."""
-        reached = self.start > 0
-        while True:
-            more = reached | (self.P[reached] > 0).any(axis=0)
-            if (more == reached).all():
-                return np.asarray(reached)
-            reached = more
 
 
 def check_distribution(p: ArrayLike, tokens: int, name: str) -> FloatArray:
@@ -198,7 +187,7 @@ def sample_pairs(language: Language, pairs: int, rng: np.random.Generator) -> In
     """Return counts (V, V) of ``pairs`` independent pairs (context, next token): contexts from ``corpus``, next from P.
 
     What a Markov learner needs of a text is how often j follows i. In one long text these counts have the same
-    mean, and a variance that differs by what the chain remembers (`sample_text`).
+    mean, and a variance that differs by what the chain remembers.
     """
     check_language(language)
     pairs = check_count(pairs, "pairs", minimum=0)
@@ -207,42 +196,9 @@ def sample_pairs(language: Language, pairs: int, rng: np.random.Generator) -> In
     return np.asarray(rng.multinomial(contexts, rows), dtype=np.int64)
 
 
-def sample_text(language: Language, length: int, rng: np.random.Generator) -> IntArray:
-    """Return one text (length + 1,) of the language, token by token, after a context drawn from ``start``."""
-    check_language(language)
-    length = check_count(length, "length")
-    edges = np.cumsum(language.P, axis=1)
-    draws = check_rng(rng).random(length)
-    text = np.empty(length + 1, dtype=np.int64)
-    text[0] = rng.choice(language.tokens, p=language.start / language.start.sum())
-    for t, draw in enumerate(draws):
-        row = edges[text[t]]
-        text[t + 1] = np.searchsorted(row, draw * row[-1], side="right")
-    return text
-
-
-def count_pairs(text: ArrayLike, tokens: int) -> IntArray:
-    """Return how often j follows i in ``text`` (length,), as counts (tokens, tokens)."""
-    tokens = check_count(tokens, "tokens")
-    x = check_positions(text, "text", below=tokens)
-    if x.ndim != 1 or len(x) < 2:
-        raise BookError(f"text must be a vector of at least 2 tokens, got shape {x.shape}")
-    return np.bincount(x[:-1] * tokens + x[1:], minlength=tokens**2).reshape(tokens, tokens).astype(np.int64)
-
-
 def entropy(p: ArrayLike) -> FloatArray:
     """Return ``H(p) = -Σ p ln p`` in nats along the last axis, with 0 ln 0 = 0."""
     law = check_finite(p, "p")
     if law.ndim == 0 or (law < 0).any():
         raise BookError("p must hold probabilities along its last axis")
     return np.asarray(-np.where(law > 0, law * np.log(np.where(law > 0, law, 1)), 0).sum(axis=-1))
-
-
-def forgets(language: Language) -> float:
-    """Return 1/(1 - λ₂) in tokens, λ₂ the second largest modulus of an eigenvalue of P: how long the language remembers.
-
-    Without limit (``math.inf``) where two parts never meet.
-    """
-    moduli = np.sort(np.abs(np.linalg.eigvals(check_language(language).P)))
-    gap = 1 - moduli[-2]
-    return math.inf if gap < 1e-9 else float(1 / gap)

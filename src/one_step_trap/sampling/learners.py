@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from one_step_trap.core.validate import (
     FloatArray,
@@ -145,11 +144,6 @@ class Weights:
         """The model ``Q_i = softmax(U h(e_i) + b)``, (V, V)."""
         return softmax(self.hidden()[0] @ self.U.T + self.b)
 
-    def log_loss(self, counts: FloatArray) -> float:
-        """Return ``-(1/N) Σ n_ij ln q_ij`` in nats a token."""
-        z = self.hidden()[0] @ self.U.T + self.b
-        return float((counts * (special.logsumexp(z, axis=1, keepdims=True) - z)).sum() / counts.sum())
-
 
 def gradients(weights: Weights, counts: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return the gradients of `Weights.log_loss` in E as input, in U as output, in b and in W.
@@ -202,13 +196,3 @@ def train_weights(counts: ArrayLike, rng: np.random.Generator, settings: Network
 def train_network(counts: ArrayLike, rng: np.random.Generator, settings: Network | None = None) -> FloatArray:
     """Return the model Q (V, V) of a network trained on ``counts`` (V, V); ``rng`` draws the initial weights."""
     return train_weights(counts, rng, settings).model
-
-
-def mean_cosine(vectors: ArrayLike) -> float:
-    """Return the mean cosine of all pairs of ``vectors`` (n, rank), n >= 2: about 0 in all directions, 1 in one."""
-    x = check_finite(vectors, "vectors")
-    if x.ndim != 2 or len(x) < 2 or (np.abs(x).sum(axis=1) == 0).any():
-        raise BookError(f"vectors must be at least 2 rows, none of them 0, got shape {x.shape}")
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    n = len(x)
-    return float((np.square(unit.sum(axis=0)).sum() - n) / (n * (n - 1)))

@@ -10,10 +10,6 @@ different thing in every paper; these are kept apart here:
 - ``tail_repeats``: whether the text *ends* in a phrase said at least twice (Holtzman et al. 2020, "repetition");
 - ``find_loops``: the token at which the text has gone round a cycle for ``repeats`` times without a change.
 
-The last part of the module is about rules: given the model's logits along a text that a person wrote, which of
-that person's tokens would a rule have made impossible? (``generate`` says so of the rules it runs; ``impossible`` of any
-k or p, from one pass of the model.)
-
 Sources: Welleck et al. 2020 (arXiv 1908.04319), Holtzman et al. 2020 (arXiv 1904.09751, and the authors' own
 code for repetition, the Zipf exponent and self-BLEU), Li et al. 2016 (arXiv 1510.03055).
 """
@@ -21,7 +17,6 @@ code for repetition, the Zipf exponent and self-BLEU), Li et al. 2016 (arXiv 151
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +29,6 @@ from one_step_trap.core.validate import (
     IntArray,
     check_count,
     check_finite,
-    check_probability,
     short_repr,
 )
 from one_step_trap.errors import BookError
@@ -165,14 +159,6 @@ def repeated(tokens: ArrayLike, window: int = WINDOW) -> BoolArray:
     return found
 
 
-def repeated_reference(tokens: ArrayLike, window: int = WINDOW) -> BoolArray:
-    """Return the same as ``repeated``, by looking back from each token in turn."""
-    x = check_tokens(tokens)
-    return np.array(
-        [[x[i, t] in x[i, max(0, t - window) : t] for t in range(x.shape[1])] for i in range(len(x))]
-    )
-
-
 def tail_repeats(tokens: ArrayLike, longest: int = 90) -> BoolArray:
     """Return whether each text ends in a repeated phrase, (N,): the "repetition" of Holtzman et al. 2020.
 
@@ -258,22 +244,6 @@ def _first_run(match: BoolArray, length: int) -> IntArray:
     return np.where(full.any(1), full.argmax(1) + length - 1, -1)
 
 
-def find_loop_reference(
-    text: Sequence[int],
-    *,
-    longest: int = LONGEST_CYCLE,
-    repeats: int = REPEATS,
-    shortest: int = SHORTEST_LOOP,
-) -> tuple[int, int, int]:
-    """Return (seen, onset, period) of the first loop of one text, straight from the definition, or (0, 0, 0)."""
-    for t in range(1, len(text) + 1):
-        for p in range(1, longest + 1):
-            L = max(shortest, repeats * p)
-            if t >= L and all(text[i] == text[i - p] for i in range(t - L + p, t)):
-                return t, t - L, p
-    return 0, 0, 0
-
-
 # --- compression, Zipf, self-BLEU -------------------------------------------------------------------------
 
 
@@ -356,102 +326,3 @@ def _shared(ids: IntArray) -> FloatArray:
     runner_up = np.where(second == start, 0, runner_up)
     most_of_others = np.where(np.arange(len(gram)) == start, runner_up, count[start])
     return np.bincount(owner, weights=np.minimum(count, most_of_others), minlength=N).astype(np.float64)
-
-
-# --- what a rule forbids ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TokenFacts:
-    """Where the tokens of a text stand in the model's next-token distributions; arrays of one shape (…).
-
-    ``log_loss``: -ln p(token), nats. ``rank``: number of tokens with a higher probability (0: the most
-    likely). ``above``: their mass. ``top``: ln of the highest probability minus ln p(token), nats. ``more_typical``: mass
-    of the tokens whose surprise lies closer to the entropy than this token's.
-    """
-
-    log_loss: FloatArray
-    rank: IntArray
-    above: FloatArray
-    top: FloatArray
-    more_typical: FloatArray
-
-
-def token_facts(logits: ArrayLike, tokens: ArrayLike) -> TokenFacts:
-    """Return where each token stands among the model's ``logits`` (…, V); ``tokens`` (…) are ids below V.
-
-    Teacher forcing: row t of the logits is the prediction for token t, made from the text before it. Pass a
-    few hundred positions at a time, the work array is as large as the logits. Truncation rules need nothing
-    else: see ``impossible``.
-    """
-    log_p, x = _log_softmax(logits, tokens)
-    own = np.take_along_axis(log_p, x[..., None], axis=-1)  # (…, 1)
-    p = np.exp(log_p)
-    higher = log_p > own
-    entropy = -(p * np.where(p > 0, log_p, 0)).sum(-1, keepdims=True)
-    closer = np.abs(-log_p - entropy) < np.abs(-own - entropy)
-    return TokenFacts(
-        log_loss=-own[..., 0],
-        rank=higher.sum(-1),
-        above=(p * higher).sum(-1),
-        top=(log_p.max(-1, keepdims=True) - own)[..., 0],
-        more_typical=(p * closer).sum(-1),
-    )
-
-
-def _log_softmax(logits: ArrayLike, tokens: ArrayLike) -> tuple[FloatArray, IntArray]:
-    z = check_finite(logits, "logits")
-    x = np.asarray(tokens)
-    if z.ndim < 1 or not np.issubdtype(x.dtype, np.integer) or x.shape != z.shape[:-1] or not z.size:
-        raise BookError(
-            f"logits must have shape (…, V) and tokens whole ids of shape (…), got {z.shape} and {x.shape}"
-        )
-    if x.size and (x.min() < 0 or x.max() >= z.shape[-1]):
-        raise BookError(f"token ids must lie in 0 … {z.shape[-1] - 1}")
-    z = z - z.max(-1, keepdims=True)
-    return z - np.log(np.exp(z).sum(-1, keepdims=True)), x.astype(np.int64)
-
-
-FORBIDS = {
-    "top-k": "rank >= k",
-    "top-p": "mass of the more likely tokens >= p",
-    "min-p": "p(token) < min_p max p",
-    "typical": "mass of the more typical tokens >= the mass kept",
-    "greedy": "rank > 0",
-    "pure": "nothing",
-    "temperature": "nothing",
-}
-"""The truncation rules that ``impossible`` knows, and which tokens each of them makes impossible."""
-
-
-def impossible(facts: TokenFacts, kind: str, value: float = 1.0) -> BoolArray:
-    """Return whether a rule would have made each token impossible, (…).
-
-    ``kind`` is one of ``FORBIDS`` and ``value`` its parameter: k for "top-k", a mass for "top-p" and "typical", a share of the
-    highest probability for "min-p"; the others forbid by no number. Mirostat and repetition penalties depend on
-    what was drawn before: for them ask ``generate`` for the costs of each rule.
-    """
-    if not isinstance(facts, TokenFacts):
-        raise BookError(f"facts must be TokenFacts (made by token_facts), got {short_repr(facts)}")
-    match kind:
-        case "top-k":
-            return np.asarray(facts.rank >= check_count(value, "k of top-k"))
-        case "top-p":
-            return np.asarray(facts.above >= _share(value, "p of top-p"))
-        case "typical":
-            return np.asarray(facts.more_typical >= _share(value, "mass of typical"))
-        case "min-p":
-            return np.asarray(np.exp(-facts.top) < _share(value, "min_p"))
-        case "greedy":
-            return np.asarray(facts.rank > 0)
-        case "pure" | "temperature":
-            return np.zeros(facts.rank.shape, dtype=bool)
-    raise BookError(f"kind must be one of {', '.join(FORBIDS)}, got {short_repr(kind)}")
-
-
-def _share(value: Any, name: str) -> float:
-    """Return a share in (0, 1]: with 0 a rule would leave no token at all."""
-    share = check_probability(value, name)
-    if share == 0:
-        raise BookError(f"{name} must be above 0")
-    return share

@@ -712,6 +712,7 @@ def train_book_model(folder: str | Path, *, report: Callable[[str], None] | None
 def provenance(run: Run, stream: IntArray, result: HeldOut) -> dict[str, Any]:
     """Return what is stored beside the base model: how it came about, and how good it is."""
     packages = ("torch", "transformers", "tokenizers", "safetensors", "numpy", TEXTS_PACKAGE)
+    used_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
     def records(table: pd.DataFrame) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(table.round(4).to_json(orient="records", force_ascii=False))
@@ -734,7 +735,7 @@ def provenance(run: Run, stream: IntArray, result: HeldOut) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in packages},
         },
-        "machine": f"{platform.machine()}, one thread, no GPU used",
+        "machine": f"{platform.machine()}, one thread, {'a' if used_gpu else 'no'} GPU used",
         "date": datetime.now(UTC).date().isoformat(),
         "held_out": records(result.table),
         "collections": records(result.collections),

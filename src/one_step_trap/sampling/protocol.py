@@ -18,7 +18,6 @@ from one_step_trap.core.validate import FloatArray, check_count
 from one_step_trap.errors import BookError
 from one_step_trap.sampling import drift
 from one_step_trap.sampling.generate import Cost, Traces, generate
-from one_step_trap.sampling.measures import HUMAN
 from one_step_trap.sampling.models import LanguageModel, load
 from one_step_trap.sampling.texts import split
 from one_step_trap.study import Study
@@ -244,11 +243,3 @@ CHAT_STUDY = Study(
         "form": "raw: the prompt alone; chat: the prompt inside the chat template",
     },
 )
-
-
-def control(traces: Sequence[Traces]) -> Traces:
-    """Return the human control among traces."""
-    for trace in traces:
-        if trace.rule == HUMAN:
-            return trace
-    raise BookError("there is no human control among the traces: the passages are too short for one")

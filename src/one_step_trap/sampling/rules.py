@@ -54,11 +54,6 @@ class Rule:
         """Whether the likeliest token is taken, so that a seed changes nothing."""
         return any(name == "greedy" for name, _ in self.parts)
 
-    @property
-    def truncates(self) -> bool:
-        """Whether the rule makes tokens impossible: a human text then has an infinite log-loss under it."""
-        return any(name not in ("pure", "temperature", "penalty") for name, _ in self.parts)
-
 
 def _exactly(value: float) -> str:
     """Return a number with as many digits as it has, and no plus sign, which joins the parts of a rule."""

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from one_step_trap.core.stats import (
@@ -232,44 +232,19 @@ def draw(
     return Stars(family, start, arms, edges)
 
 
-def solve(start: int, goal: int, edges: ArrayLike) -> list[int]:
-    """Return the path from ``start`` (left out) to ``goal``: walk from the goal from parent to parent, then turn round.
-
-    ``edges`` has shape (edges, 2): (from, to). The task takes l - 1 lookups and no search, backwards; the first token of
-    the answer is the last one found. Raises where there is no such path.
-    """
-    try:
-        pairs = np.asarray(edges)
-    except ValueError:
-        pairs = np.empty(0)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise BookError(f"edges must be whole numbers of shape (edges, 2), got {short_repr(edges)}")
-    start = check_count(start, "start", minimum=0)
-    parent = {int(v): int(u) for u, v in pairs}
-    path = [check_count(goal, "goal", minimum=0)]
-    while path[-1] in parent and parent[path[-1]] != start and len(path) <= len(pairs):
-        path.append(parent[path[-1]])
-    if parent.get(path[-1]) != start:
-        raise BookError(f"the edges hold no path from {start} to {goal}")
-    return path[::-1]
-
-
 class Cheat(NamedTuple):
     """What a perfect cheat scores (`clever_hans`): guesses the first token and looks up the others."""
 
     forced: FloatArray
     loss: float
     path: float
-    compounded: float
 
 
 def clever_hans(family: StarGraph) -> Cheat:
     """Return the exact scores of a model that looks one edge ahead and never walks back from the goal.
 
     Under teacher forcing its tokens are right with probability ``forced = (1/d, 1, …, 1)``, at ``loss = ln(d) / (l - 1)``
-    nats a token; it generates the asked path with probability ``path = 1/d``, always an arm of the graph. The popular
-    formula ``(1 - e)^n`` with its mean error ``e = (1 - 1/d)/(l - 1)`` and ``n = l - 1`` would say ``compounded``, which is
-    always more (the mean of 1/d, 1, …, 1 is above its geometric mean): one key token decides, and nothing compounds.
+    nats a token; it generates the asked path with probability ``path = 1/d``, always an arm of the graph.
     Source: the cheat is Bachmann & Nagarajan's; the arithmetic is elementary.
     """
     if not isinstance(family, StarGraph):
@@ -280,7 +255,6 @@ def clever_hans(family: StarGraph) -> Cheat:
         forced,
         math.log(family.degree) / family.answer,
         1 / family.degree,
-        float(forced.mean() ** family.answer),
     )
 
 

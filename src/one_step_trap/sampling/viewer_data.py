@@ -70,14 +70,6 @@ def pieces(decode: Decode, tokens: ArrayLike) -> list[str]:
     return found
 
 
-def pieces_reference(decode: Decode, tokens: ArrayLike) -> list[str]:
-    """Return the same as `pieces` from the definition: every beginning of the text decoded anew, S² tokens in all."""
-    ids = _ids(tokens)
-    ends = [0, *(len(decode(ids[:i]).rstrip(MISSING)) for i in range(1, len(ids))), len(decode(ids))]
-    text = decode(ids)
-    return [text[a:b] for a, b in itertools.pairwise(ends)]
-
-
 def _ids(tokens: ArrayLike) -> list[int]:
     ids = check_tokens(tokens)
     if np.ndim(tokens) != 1:

@@ -338,8 +338,6 @@ COLUMNS = {
     "bits": "bits that they take with the model's probabilities",
     "stopped": "whether early stopping ended the training; false if it ran into the budget of tokens",
 }
-KEYS = ("parameters", "tokens", "seed", "measure", "passage", "seen")
-"""The columns that tell rows apart."""
 
 
 def cells(settings: Settings = FULL) -> list[tuple[Architecture, int, int]]:

@@ -14,7 +14,6 @@ from one_step_trap.core.validate import check_table
 from one_step_trap.errors import BookError
 from one_step_trap.pages.figures import (
     BLUE,
-    COLORS,
     DASHES,
     GREY,
     legend_above,
@@ -50,22 +49,6 @@ def plot_learning(runs: Mapping[str, pd.DataFrame], levels: Mapping[str, float] 
         ax.set_axis_off()
     for row in grid:
         row[0].set_ylabel("mean return")
-    return figure
-
-
-def plot_learning_by_k(table: pd.DataFrame, *, x: str = "x", xlabel: str = "environment steps") -> Figure:
-    """Return mean learning curves, one line a K, with 95% intervals over trainings (`control.table`)."""
-    check_table(table, ("unroll_steps", x, "value", "low", "high"), "table")
-    figure, ax = new_figure(height=3.8)
-    groups = list(table.groupby("unroll_steps", sort=True))
-    if len(groups) > len(COLORS):
-        raise BookError(f"at most {len(COLORS)} values of K fit into one figure, got {len(groups)}")
-    for i, (K, rows) in enumerate(groups):
-        ax.fill_between(rows[x], rows["low"], rows["high"], color=COLORS[i], alpha=0.12, lw=0)
-        ax.plot(rows[x], rows["value"], color=COLORS[i], ls=DASHES[i], label=f"K = {K}")
-    ax.set(xlabel=xlabel, ylabel="mean return", ylim=(0, None))
-    _thousands(ax)
-    legend_above(ax)
     return figure
 
 

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from one_step_trap.core.validate import check_list, check_table
 from one_step_trap.errors import BookError
-from one_step_trap.muzero.published import DE_VRIES_MOUNTAINCAR, cartpole_table
 from one_step_trap.pages.figures import (
     BLUE,
     COLORS,
@@ -17,8 +16,6 @@ from one_step_trap.pages.figures import (
     GREEN,
     GREY,
     MARKERS,
-    OCHRE,
-    PURPLE,
     VERMILLION,
     legend_above,
     new_figure,
@@ -197,47 +194,6 @@ def plot_priors(table: pd.DataFrame, skills: pd.DataFrame) -> Figure:
     bottom.set_xlabel("states in which the policy prefers the best action (%)")
     bottom.set_ylabel("value gained by its use\nas the prior")
     legend_above(bottom, ncols=2)
-    return figure
-
-
-def plot_published(ours: pd.DataFrame | None = None) -> Figure:
-    """Return the published returns by K (CartPole-v1) and by refresh interval (MountainCar-v0), one above the other.
-
-    ``ours``, if given: columns unroll_steps, mean_return, low, high, drawn beside the published ones.
-    """
-    theirs = cartpole_table()
-    figure, (top, bottom) = new_figure(2, 1, height=6.2)
-    top.plot(
-        theirs["unroll_steps"], theirs["mean_return"], color=PURPLE, marker="o", label="de Vries et al. 2021"
-    )
-    if ours is not None:
-        check_table(ours, ("unroll_steps", "mean_return", "low", "high"), "ours")
-        bars = np.abs(ours[["low", "high"]].to_numpy().T - ours["mean_return"].to_numpy())
-        top.errorbar(
-            ours["unroll_steps"],
-            ours["mean_return"],
-            yerr=bars,
-            color=BLUE,
-            ls=DASHES[1],
-            marker="s",
-            capsize=3,
-            label="here",
-        )
-    top.set(xlabel="steps K unrolled in training", ylabel="mean return\n(CartPole-v1)", ylim=(0, 520))
-    legend_above(top)
-    bottom.plot(
-        [one.refresh for one in DE_VRIES_MOUNTAINCAR],
-        [one.mean_return for one in DE_VRIES_MOUNTAINCAR],
-        color=OCHRE,
-        marker="D",
-        ls=DASHES[1],
-        label="de Vries et al. 2021",
-    )
-    bottom.axhline(-200, color=GREY, lw=1.0)
-    bottom.set(
-        xlabel="steps between two observations", ylabel="mean return\n(MountainCar-v0)", ylim=(-210, -80)
-    )
-    legend_above(bottom)
     return figure
 
 

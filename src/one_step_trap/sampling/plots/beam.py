@@ -106,28 +106,6 @@ def _name_ends(ax: Axes, rows: pd.DataFrame, measure: str) -> None:
         )
 
 
-def plot_beam_curse(curse: pd.DataFrame) -> Figure:
-    """Return search errors and empty texts (above) and the words found (below) against the width, on grammars.
-
-    ``curse``: what ``exact_search.beam_curse`` gives. Bands are exact 95% intervals over languages.
-    """
-    curse = check_table(curse, ("width", "missed", "empty", "length"), "curse (of beam_curse)")
-    figure, (top, bottom) = new_figure(2, 1, height=5.4, sharex=True)
-    names = {"missed": "likeliest text missed", "empty": "empty text found"}
-    for i, (name, label) in enumerate(names.items()):
-        style = {"color": COLORS[i], "ls": DASHES[i], "marker": MARKERS[i]}
-        top.fill_between(
-            curse["width"], curse[f"{name}_low"], curse[f"{name}_high"], color=COLORS[i], alpha=0.15, lw=0
-        )
-        top.plot(curse["width"], curse[name], **style, ms=6, label=label)
-    top.set(ylabel="share of languages", ylim=(-0.05, 1.05))
-    legend_above(top, ncols=2)
-    bottom.plot(curse["width"], curse["length"], color=INK, marker="o", ms=5)
-    bottom.set(xscale="log", xlabel="width of the beam", ylabel="words found (mean)", ylim=(-0.5, None))
-    _plain(bottom, "x", list(curse["width"])[:: max(1, len(curse) // 5)])
-    return figure
-
-
 def plot_empty(table: pd.DataFrame) -> Figure:
     """Return the share of learned languages whose mode is empty against the texts learned from, by shortest length.
 

@@ -173,26 +173,6 @@ def _guess(ax: Axes, guess: float) -> None:
     ax.annotate("1/d", (1, guess), xytext=(4, 0), **place, size=12)
 
 
-def plot_degrees(table: pd.DataFrame) -> Figure:
-    """Return the forward arm's first token against the degree, a point a run, with the curve 1/d.
-
-    ``table`` as `outcomes` gives it. Open markers are the worst later token, under teacher forcing.
-    """
-    _check(table, ("arm", "degree", "first", "rest"))
-    rows = table[table["arm"] == "forward"]
-    if rows.empty:
-        raise BookError("the table has no runs of the arm forward")
-    figure, ax = new_figure(height=3.4)
-    d = np.linspace(2, max(3.0, float(rows["degree"].max())), 50)
-    ax.plot(d, 1 / d, color=GREY, lw=1.2, label="1/d")
-    ax.plot(rows["degree"], rows["first"], "o", color=VERMILLION, ms=6, label="first token")
-    ax.plot(rows["degree"], rows["rest"], "s", color=BLUE, mfc="none", ms=6, label="worst later token")
-    ax.set_xticks(sorted(rows["degree"].unique()))
-    ax.set(ylim=(0, 1.05), xlabel="arms of the graph, d", ylabel="share right with true\ntokens before it")
-    legend_above(ax)
-    return figure
-
-
 def _check(table: Any, columns: tuple[str, ...]) -> None:
     """Raise unless ``table`` is a DataFrame with the columns, at least one row, and known arms."""
     if not isinstance(table, pd.DataFrame) or not set(columns) <= set(map(str, table.columns)) or table.empty:
