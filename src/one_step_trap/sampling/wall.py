@@ -362,7 +362,7 @@ def run_part(part: int) -> pd.DataFrame:
 
 STUDY = Study(
     name="03-sampling-divergence/data-wall",
-    keys=KEYS,
+    keys=("parameters", "tokens", "seed", "measure", "passage", "seen"),
     title="The data wall: held-out bits per byte of small language models by parameters, data and seed",
     parts=len(cells()),
     run=run_part,
