@@ -224,7 +224,7 @@ def test_worst_model_stays_within_its_budget_and_lowers_values():
     assert worst.sum(axis=2) == pytest.approx(np.ones((200, 5)))
     assert worst.min() >= 0
     assert (np.abs(worst - P).sum(axis=2).max(axis=1) / 2 <= eps + 1e-12).all()
-    assert (tabular.chain_values(worst, r, gamma) <= tabular.values(P, r, gamma) + 1e-9).all()
+    assert (tabular.chain_values(worst, r, gamma) <= tabular.chain_values(P, r, gamma) + 1e-9).all()
 
 
 def test_planner_agrees_with_its_reference():

@@ -260,7 +260,7 @@ def shared_noise_variances(
     s, x = np.triu_indices(P.shape[-1], 1)
     gaps = V[:, s] - V[:, x]  # (M, pairs)
     K, u = _pair_step(P[:, s], P[:, x], gaps, gamma)
-    variance = np.linalg.solve(np.eye(len(s)) - gamma**2 * K, u[..., None])  # (M, pairs, 1)
+    variance = chain_values(K, u, gamma**2)[..., None]  # (M, pairs, 1)
     rows = np.arange(len(P))[:, None]
     K, u = _pair_step(mdps.P[rows, mdps.decisions, first], mdps.P[rows, mdps.decisions, second], gaps, gamma)
     return np.asarray(u + gamma**2 * (K @ variance)[..., 0])
