@@ -224,7 +224,7 @@ def test_worst_model_stays_within_its_budget_and_lowers_values():
     assert worst.sum(axis=2) == pytest.approx(np.ones((200, 5)))
     assert worst.min() >= 0
     assert (np.abs(worst - P).sum(axis=2).max(axis=1) / 2 <= eps + 1e-12).all()
-    assert (mdps.values(worst, r, gamma) <= mdps.values(P, r, gamma) + 1e-9).all()
+    assert (tabular.chain_values(worst, r, gamma) <= tabular.chain_values(P, r, gamma) + 1e-9).all()
 
 
 def test_planner_agrees_with_its_reference():
@@ -232,11 +232,11 @@ def test_planner_agrees_with_its_reference():
     worlds = [tabular.random_mdp(rng, 6, 3, n_successors=3) for _ in range(12)]
     P, R = np.stack([w.P for w in worlds]), np.stack([w.R for w in worlds])
     gamma = np.array([0, 0.5, 0.9, 0.99] * 3)
-    policy = mdps.optimal_policies(P, R, gamma, np.zeros((12, 6), dtype=np.int64))
+    policy = tabular.optimal_policies(P, R, gamma, np.zeros((12, 6), dtype=np.int64))
     for i, world in enumerate(worlds):
         assert policy[i].tolist() == planning.plan(world, gamma[i])
         value = planning.policy_value(world, policy[i], gamma[i])
-        assert mdps.policy_values(P, R, gamma, policy)[i] == pytest.approx(value)
+        assert tabular.policy_values(P, R, gamma, policy)[i] == pytest.approx(value)
 
 
 # --- the check ------------------------------------------------------------------------------------------------------

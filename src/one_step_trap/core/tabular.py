@@ -17,6 +17,7 @@ from one_step_trap.core.environments import make
 from one_step_trap.core.validate import (
     BoolArray,
     FloatArray,
+    IntArray,
     check_count,
     check_finite,
     check_rng,
@@ -156,6 +157,58 @@ def random_mdp(
     P = np.zeros((S, A, S))
     np.put_along_axis(P, successors, weights / weights.sum(axis=2, keepdims=True), axis=2)
     return MDP(P, rng.random((S, A)))
+
+
+# These are kernels: they trust their arguments. A batch of B chains has P (B, S, S) and r (B, S), a batch of MDPs has
+# P (B, S, A, S), R (B, S, A) and policies (B, S); ``gamma`` is one number or one for each of them, (B,).
+
+
+def chain_values(P: FloatArray, r: FloatArray, gamma: float | FloatArray) -> FloatArray:
+    """Return V = (I - γP)⁻¹ r of chains: ``P`` (..., S, S), ``r`` (..., S), ``gamma`` one number or (...), give (..., S)."""
+    A = np.eye(P.shape[-1]) - np.asarray(gamma)[..., None, None] * P
+    return np.asarray(np.linalg.solve(A, r[..., None])[..., 0])
+
+
+def policy_values(P: FloatArray, R: FloatArray, gamma: float | FloatArray, policy: IntArray) -> FloatArray:
+    """Return V^π (B, S) of deterministic policies (B, S)."""
+    P_pi = np.take_along_axis(P, policy[:, :, None, None], axis=2)[:, :, 0]  # (B, S, S)
+    R_pi = np.take_along_axis(R, policy[:, :, None], axis=2)[:, :, 0]  # (B, S)
+    return chain_values(P_pi, R_pi, gamma)
+
+
+def action_values(P: FloatArray, R: FloatArray, gamma: float | FloatArray, policy: IntArray) -> FloatArray:
+    """Return ``Q^π(s, a) = R(s, a) + γ Σ_s' P(s'|s, a) V^π(s')``, (B, S, A)."""
+    V = policy_values(P, R, gamma, policy)
+    B, S, A = R.shape
+    after = (P.reshape(B, S * A, S) @ V[:, :, None]).reshape(B, S, A)
+    return np.asarray(R + np.asarray(gamma)[..., None, None] * after)
+
+
+def optimal_policies(
+    P: FloatArray,
+    R: FloatArray,
+    gamma: float | FloatArray,
+    start: IntArray,
+    tie: float | FloatArray = TIE,
+) -> IntArray:
+    """Return an optimal policy of each MDP, (B, S), by policy iteration from ``start`` (B, S).
+
+    Actions whose values differ by at most ``tie``, one number or (B,), are equally good, and the first of them is
+    taken. MDPs that are done leave the batch.
+    """
+    gammas, ties = (np.broadcast_to(x, len(R)) for x in (gamma, tie))
+    policy, final = start.copy(), np.empty_like(start)
+    todo = np.arange(len(R))
+    while len(todo):
+        Q = action_values(P[todo], R[todo], gammas[todo], policy[todo])  # (b, S, A)
+        current = np.take_along_axis(Q, policy[todo][:, :, None], axis=2)[:, :, 0]
+        best, slack = Q.max(axis=2), ties[todo][:, None]
+        improved = np.where(best > current + slack, Q.argmax(axis=2), policy[todo])
+        done = (improved == policy[todo]).all(axis=1)
+        final[todo[done]] = (Q[done] >= (best - slack)[done][:, :, None]).argmax(axis=2)
+        policy[todo] = improved
+        todo = todo[~done]
+    return final
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.tabular import chain_values
 from one_step_trap.core.validate import (
     FloatArray,
     check_at_least_zero,
@@ -183,12 +184,11 @@ def values_by_scale(P: ArrayLike, r: ArrayLike, gammas: ArrayLike) -> tuple[Floa
     transitions, reward, grid = check_transition_matrix(P), check_finite(r, "r"), _check_scales(gammas)
     if transitions.ndim != 2 or reward.shape != transitions.shape[:1]:
         raise BookError(f"r must be a vector of {transitions.shape[-1]} rewards, got shape {reward.shape}")
-    eye = np.eye(len(reward))
-    V = np.stack([np.linalg.solve(eye - gamma * transitions, reward) for gamma in grid])
+    V = chain_values(transitions, np.broadcast_to(reward, (len(grid), len(reward))), grid)
     W = [V[0]]
     for z in range(1, len(grid)):
         pseudo_reward = (grid[z] - grid[z - 1]) * transitions @ V[z - 1]
-        W.append(np.linalg.solve(eye - grid[z] * transitions, pseudo_reward))
+        W.append(chain_values(transitions, pseudo_reward, grid[z]))
     return V, np.stack(W)
 
 

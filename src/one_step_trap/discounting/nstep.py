@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from one_step_trap.core.stats import ROUNDING, Interval, bootstrap_interval
+from one_step_trap.core.tabular import chain_values
 from one_step_trap.core.validate import (
     IntArray,
     check_at_least_zero,
@@ -206,7 +207,7 @@ def true_values(n_states: int = 19, gamma: float = 1.0, *, p_right: float = 0.5)
     r = np.zeros(n_states)
     r[0] += (1 - p_right) * LEFT_REWARD
     r[-1] += p_right * RIGHT_REWARD
-    return np.asarray(np.linalg.solve(np.eye(n_states) - gamma * P, r), dtype=np.float64)
+    return chain_values(P, r, gamma)
 
 
 # --- to be read: the algorithm box ------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from one_step_trap.core.stats import (
     percentile_interval,
     percentile_intervals,
 )
-from one_step_trap.core.tabular import MDP, TIE, random_mdp
+from one_step_trap.core.tabular import MDP, TIE, chain_values, optimal_policies, random_mdp
 from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
@@ -406,43 +406,9 @@ def _plan_all(P: FloatArray, R: FloatArray, gammas: Iterable[float]) -> IntArray
     policy = np.zeros(R.shape[:2], dtype=np.int64)  # (B, S)
     result = []
     for gamma in gammas:
-        policy = _policy_iteration(P, R, policy, gamma)
+        policy = optimal_policies(P, R, gamma, policy)
         result.append(policy)
     return np.stack(result, axis=1)
-
-
-def _policy_iteration(P: FloatArray, R: FloatArray, start: IntArray, gamma: float) -> IntArray:
-    """Improve each policy of ``start`` (B, S) until it is optimal; MDPs that are done leave the batch."""
-    policy, final = start.copy(), np.empty_like(start)
-    todo = np.arange(len(R))
-    while len(todo):
-        Q = _action_values(P[todo], R[todo], policy[todo], gamma)  # (b, S, A)
-        current = np.take_along_axis(Q, policy[todo][:, :, None], axis=2)[:, :, 0]
-        best = Q.max(axis=2)
-        improved = np.where(best > current + TIE, Q.argmax(axis=2), policy[todo])
-        done = (improved == policy[todo]).all(axis=1)
-        final[todo[done]] = (Q[done] >= best[done][:, :, None] - TIE).argmax(axis=2)
-        policy[todo] = improved
-        todo = todo[~done]
-    return final
-
-
-def _action_values(P: FloatArray, R: FloatArray, policy: IntArray, gamma: float) -> FloatArray:
-    """Return Q^π(s, a) = R(s, a) + γ Σ_s' P(s'|s, a) V^π(s'), shape (B, S, A)."""
-    B, S, A = R.shape
-    V = _values(
-        np.take_along_axis(P, policy[:, :, None, None], axis=2)[:, :, 0],  # P_π (B, S, S)
-        np.take_along_axis(R, policy[:, :, None], axis=2)[:, :, 0],  # R_π (B, S)
-        gamma,
-    )
-    Q: FloatArray = R + gamma * (P.reshape(B, S * A, S) @ V[:, :, None]).reshape(B, S, A)
-    return Q
-
-
-def _values(P_pi: FloatArray, R_pi: FloatArray, gamma: float) -> FloatArray:
-    """Return V^π = (I - γ P_π)⁻¹ R_π for a batch: (B, S, S) and (B, S) give (B, S)."""
-    V = np.linalg.solve(np.eye(R_pi.shape[-1]) - gamma * P_pi, R_pi[..., None])[..., 0]
-    return np.asarray(V, dtype=np.float64)
 
 
 def _valuer(P: FloatArray, R: FloatArray, gamma: float) -> tuple[float, Callable[[IntArray], FloatArray]]:
@@ -451,7 +417,7 @@ def _valuer(P: FloatArray, R: FloatArray, gamma: float) -> tuple[float, Callable
     row = np.arange(S)
 
     def value(policies: IntArray) -> FloatArray:
-        return np.asarray(_values(P[row, policies], R[row, policies], gamma).mean(axis=-1))
+        return np.asarray(chain_values(P[row, policies], R[row, policies], gamma).mean(axis=-1))
 
     if A**S > MAX_TABLE:
         optimal = _plan_all(P[None], R[None], [gamma])[0, 0]

@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from one_step_trap.core.stats import Interval, bootstrap_interval
+from one_step_trap.core.tabular import chain_values
 from one_step_trap.core.validate import (
     FloatArray,
     check_at_least_zero,
@@ -196,8 +197,8 @@ def action_values(mdps: MDPs, policy: IntArray, gamma: float) -> tuple[FloatArra
     """Return V_π (M, S) and Q_π (M, S, A):  V = (I - γP_π)⁻¹ r_π,  Q = r + γ P V."""
     gamma = check_gamma(gamma)
     P, r = policy_kernel(mdps, policy)
-    V = np.linalg.solve(np.eye(P.shape[-1]) - gamma * P, r[..., None])[..., 0]
-    return np.asarray(V), np.asarray(mdps.R + gamma * np.einsum("msat,mt->msa", mdps.P, V))
+    V = chain_values(P, r, gamma)
+    return V, np.asarray(mdps.R + gamma * np.einsum("msat,mt->msa", mdps.P, V))
 
 
 def optimal_policies(mdps: MDPs, gamma: float, *, max_iterations: int = 1_000) -> IntArray:
@@ -259,7 +260,7 @@ def shared_noise_variances(
     s, x = np.triu_indices(P.shape[-1], 1)
     gaps = V[:, s] - V[:, x]  # (M, pairs)
     K, u = _pair_step(P[:, s], P[:, x], gaps, gamma)
-    variance = np.linalg.solve(np.eye(len(s)) - gamma**2 * K, u[..., None])  # (M, pairs, 1)
+    variance = chain_values(K, u, gamma**2)[..., None]  # (M, pairs, 1)
     rows = np.arange(len(P))[:, None]
     K, u = _pair_step(mdps.P[rows, mdps.decisions, first], mdps.P[rows, mdps.decisions, second], gaps, gamma)
     return np.asarray(u + gamma**2 * (K @ variance)[..., 0])

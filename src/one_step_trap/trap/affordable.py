@@ -43,9 +43,10 @@ from one_step_trap.core.stats import (
     first_lowest,
     percentile_interval,
 )
-from one_step_trap.core.tabular import MDP, TIE, random_mdp
+from one_step_trap.core.tabular import MDP, TIE, optimal_policies, policy_values, random_mdp
 from one_step_trap.core.validate import (
     FloatArray,
+    IntArray,
     check_count,
     check_gamma,
     check_probability,
@@ -53,7 +54,6 @@ from one_step_trap.core.validate import (
     check_rng,
 )
 from one_step_trap.errors import BookError
-from one_step_trap.trap import mdps
 from one_step_trap.trap.bounds import lobel_parr_bound, simulation_bound
 
 Limit = Literal["simulation", "lobel-parr"]
@@ -322,6 +322,14 @@ def wrong_models(P: FloatArray, eps_tv: float, models: int, rng: np.random.Gener
     return np.asarray((1 - eps) * P + eps * np.eye(P.shape[-1])[wrong])
 
 
+def _plans(P: FloatArray, R: FloatArray, gamma: FloatArray, start: IntArray) -> IntArray:
+    """Return an optimal policy of each MDP, (B, S).
+
+    Beyond a horizon of 1,000 steps "equally good" is wider, as the rounding of the values grows with the square of it.
+    """
+    return optimal_policies(P, R, gamma, start, TIE * np.maximum(1, 1e-3 / (1 - gamma)) ** 2)
+
+
 def _losses(
     study: PlanningStudy, P: FloatArray, R: FloatArray, models: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -330,12 +338,12 @@ def _losses(
     every = np.repeat(np.arange(M), L * D)  # the world of each model
     flat, gamma_eval = models.reshape(-1, S, A, S), np.full(M, study.gamma_eval)
     start = np.zeros((M, S), dtype=np.int64)
-    V_star = mdps.policy_values(P, R, gamma_eval, mdps.optimal_policies(P, R, gamma_eval, start))  # (M, S)
+    V_star = policy_values(P, R, gamma_eval, _plans(P, R, gamma_eval, start))  # (M, S)
     policy, P_true, R_true = start[every], P[every], R[every]
     mean, worst = [], []
     for h in study.horizons:
-        policy = mdps.optimal_policies(flat, R_true, np.full(len(flat), 1 - 1 / h), policy)
-        V = mdps.policy_values(P_true, R_true, gamma_eval[every], policy)
+        policy = _plans(flat, R_true, np.full(len(flat), 1 - 1 / h), policy)
+        V = policy_values(P_true, R_true, gamma_eval[every], policy)
         loss = (V_star[every] - V).reshape(M, L, D, S)
         mean.append(loss.mean(axis=(2, 3)).T)
         worst.append(loss.max(axis=(0, 2, 3)))

@@ -345,7 +345,7 @@ def _largest_over_time(start: FloatArray, P: FloatArray, f: FloatArray, gamma: f
 
 
 def _returns(d: FloatArray, P: FloatArray, r: FloatArray, gamma: float) -> FloatArray:
-    return np.asarray((d * mdps.values(P, r, np.full(len(d), gamma))).sum(axis=1))
+    return np.asarray((d * tabular.chain_values(P, r, np.full(len(d), gamma))).sum(axis=1))
 
 
 def branched_return(one: Shifted, branch: NDArray[np.int64], gamma: float) -> FloatArray:

@@ -45,7 +45,7 @@ from one_step_trap.core.stats import (
     first_lowest,
     percentile_intervals,
 )
-from one_step_trap.core.tabular import MDP, TIE, Table, random_mdp, toy_text
+from one_step_trap.core.tabular import MDP, TIE, Table, chain_values, random_mdp, toy_text
 from one_step_trap.core.validate import (
     FloatArray,
     IntArray,
@@ -149,7 +149,7 @@ def policy_values(P: FloatArray, R: FloatArray, policies: IntArray, gamma: float
     B, S = P.shape[:2]
     world, state = np.arange(B)[:, None, None], np.arange(S)
     P_pi, R_pi = P[world, state, policies], R[world, state, policies]  # (B, H, S, S), (B, H, S)
-    return np.asarray(np.linalg.solve(np.eye(S) - gamma * P_pi, R_pi[..., None])[..., 0])
+    return chain_values(P_pi, R_pi, gamma)
 
 
 def optimal_policy(P: FloatArray, R: FloatArray, gamma: float) -> IntArray:

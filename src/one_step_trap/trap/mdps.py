@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from one_step_trap.core.tabular import TIE, random_rows
-from one_step_trap.core.validate import FloatArray, IntArray
+from one_step_trap.core.tabular import chain_values, random_rows
+from one_step_trap.core.validate import FloatArray
 
 Chain = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
 ROUNDS = 3  # how often the adversary looks at the values it has made and moves the probability anew
@@ -20,17 +20,11 @@ ROUNDS = 3  # how often the adversary looks at the values it has made and moves 
 # --- exact values ------------------------------------------------------------------------------------------------
 
 
-def values(P: FloatArray, r: FloatArray, gamma: FloatArray) -> FloatArray:
-    """Return V = (I - γP)⁻¹ r for a batch: P (B, S, S), r (B, S), gamma (B,) give (B, S)."""
-    A = np.eye(P.shape[-1]) - gamma[:, None, None] * P
-    return np.asarray(np.linalg.solve(A, r[..., None])[..., 0])
-
-
 def value_error(
     P: FloatArray, P_hat: FloatArray, r: FloatArray, r_hat: FloatArray, gamma: FloatArray
 ) -> FloatArray:
     """Return max_s of the absolute difference of V and V̂, (B,)."""
-    return np.asarray(np.abs(values(P, r, gamma) - values(P_hat, r_hat, gamma)).max(axis=1))
+    return np.asarray(np.abs(chain_values(P, r, gamma) - chain_values(P_hat, r_hat, gamma)).max(axis=1))
 
 
 def gamma_model(P: FloatArray, gamma: float) -> FloatArray:
@@ -114,7 +108,7 @@ def worst_model(P: FloatArray, r: FloatArray, gamma: FloatArray, eps_tv: FloatAr
     """
     P_hat = P
     for _ in range(ROUNDS):
-        order = np.argsort(-values(P_hat, r, gamma), axis=1, kind="stable")  # (B, S), best state first
+        order = np.argsort(-chain_values(P_hat, r, gamma), axis=1, kind="stable")  # (B, S), best state first
         rows = np.take_along_axis(P, order[:, None, :], axis=2)  # (B, S, S), successors from best to worst
         kept = np.maximum(np.cumsum(rows, axis=2) - eps_tv[:, None, None], 0)
         rows = np.diff(kept, axis=2, prepend=0.0)
@@ -136,43 +130,3 @@ def leak(eps_tv: FloatArray, eps_r: FloatArray) -> Chain:
     P_hat[:, 0] = np.stack([1 - eps_tv, eps_tv], axis=1)
     r_hat[:, 0] = 1 - eps_r
     return P, P_hat, r, r_hat
-
-
-# --- planning --------------------------------------------------------------------------------------------------------
-
-
-def optimal_policies(P: FloatArray, R: FloatArray, gamma: FloatArray, start: IntArray) -> IntArray:
-    """Return an optimal policy of each MDP, (B, S), by policy iteration from ``start`` (B, S).
-
-    ``P`` (B, S, A, S), ``R`` (B, S, A), ``gamma`` (B,). Among equally good actions the first, as
-    :func:`one_step_trap.discounting.planning.plan` has it; beyond a horizon of 1,000 steps "equal" is
-    wider, as the rounding of the values grows with the square of the horizon. MDPs that are done leave the batch.
-    """
-    tie = TIE * np.maximum(1, 1e-3 / (1 - gamma)) ** 2
-    policy, final = start.copy(), np.empty_like(start)
-    todo = np.arange(len(R))
-    while len(todo):
-        Q = action_values(P[todo], R[todo], gamma[todo], policy[todo])  # (b, S, A)
-        current = np.take_along_axis(Q, policy[todo][:, :, None], axis=2)[:, :, 0]
-        best, slack = Q.max(axis=2), tie[todo][:, None]
-        improved = np.where(best > current + slack, Q.argmax(axis=2), policy[todo])
-        done = (improved == policy[todo]).all(axis=1)
-        final[todo[done]] = (Q[done] >= (best - slack)[done][:, :, None]).argmax(axis=2)
-        policy[todo] = improved
-        todo = todo[~done]
-    return final
-
-
-def policy_values(P: FloatArray, R: FloatArray, gamma: FloatArray, policy: IntArray) -> FloatArray:
-    """Return V^π (B, S) of deterministic policies (B, S)."""
-    P_pi = np.take_along_axis(P, policy[:, :, None, None], axis=2)[:, :, 0]  # (B, S, S)
-    R_pi = np.take_along_axis(R, policy[:, :, None], axis=2)[:, :, 0]  # (B, S)
-    return values(P_pi, R_pi, gamma)
-
-
-def action_values(P: FloatArray, R: FloatArray, gamma: FloatArray, policy: IntArray) -> FloatArray:
-    """Return ``Q^π(s, a) = R(s, a) + γ Σ_s' P(s'|s, a) V^π(s')``, (B, S, A)."""
-    V = policy_values(P, R, gamma, policy)
-    B, S, A = R.shape
-    after = (P.reshape(B, S * A, S) @ V[:, :, None]).reshape(B, S, A)
-    return np.asarray(R + gamma[:, None, None] * after)

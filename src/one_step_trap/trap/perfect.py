@@ -202,7 +202,6 @@ class Precision:
 
     name: Map
     dtype: str
-    bits: int
     error: FloatArray
     lost_at: Interval
     lost: float
@@ -225,11 +224,7 @@ def precision_study(
         lost = over.any(axis=0)
         when = np.where(lost, over.argmax(axis=0), steps).astype(np.float64)
         interval = bootstrap_interval(when, rng)
-        result.append(
-            Precision(
-                name, dtype, precision_bits(dtype), np.median(error, axis=1), interval, float(lost.mean())
-            )
-        )
+        result.append(Precision(name, dtype, np.median(error, axis=1), interval, float(lost.mean())))
     return tuple(result)
 
 
