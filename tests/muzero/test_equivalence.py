@@ -184,7 +184,6 @@ def test_figures():
         (lambda: eq.closure(np.ones((2, 2)), np.ones(2)), "shape"),
         (lambda: eq.closure(np.ones((2, 1, 2)), np.ones(2)), "sums to 1"),
         (lambda: eq.unrolled_dimension(dense(0).P, np.ones(5), 2), "shape"),
-        (lambda: eq.unrolled_dimension(dense(0).P, np.ones(6), 0), "unroll_steps"),
         (lambda: eq.Latent(np.eye(2), np.ones((1, 3, 3)), np.ones((2, 1))), "encoder"),
         (lambda: eq.Latent(np.eye(2), np.full((1, 2, 2), np.inf), np.ones((2, 1))), "infinite"),
         (lambda: eq.clock_model(eq.latent_world(dense(0), np.ones(6)), 0), "unroll_steps"),

@@ -161,7 +161,6 @@ def test_the_three_worlds_and_the_verdict(table):
     assert sto.verdict(table) == (
         "holds",
         ("coin", "lottery", "FrozenLake"),
-        ("coin", "lottery", "FrozenLake"),
     )
     only = table[table["world"] != "FrozenLake"]
     assert sto.verdict(only.assign(lost=only["lost"] * (only["world"] == "coin"))).kind == "holds when"

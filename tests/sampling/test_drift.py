@@ -458,7 +458,6 @@ def test_figures(table, summary):
         (lambda t, s: d.curves(t, np.random.default_rng(0), quantity="loss"), "quantity must be one of"),
         (lambda t, s: d.slopes([1], [1]), "at least two windows"),
         (lambda t, s: d.cluster_bootstrap([1.0], np.random.default_rng(0)), "at least 2 prompts"),
-        (lambda t, s: d.share_over_prompts([0.5, 1], np.random.default_rng(0)), "0 or 1"),
         (lambda t, s: d.verdict_diverge(s[s["rule"] != "pure"]), 'needs the rule "pure"'),
         (lambda t, s: d.verdict_heuristics(s[s["rule"] != "top-k=50"]), "lacks the rules top-k"),
         (lambda t, s: d.change(s, "beam"), "one row of the rule"),

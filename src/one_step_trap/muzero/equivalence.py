@@ -104,13 +104,12 @@ def closure(P: ArrayLike, functions: ArrayLike) -> Closure:
         dims.append(d)
 
 
-def unrolled_dimension(P: ArrayLike, functions: ArrayLike, unroll_steps: int) -> int:
+def unrolled_dimension(P: FloatArray, functions: ArrayLike, unroll_steps: int) -> int:
     """Return the dimension of the models P̂ (S, A, S) on the same states that are right to depth K.
 
     ``dim = A S (S - dim U_{K-1})``: linear equations, although the predictions are products of K matrices.
     """
-    P = _check_transitions(P)
-    d = unrolled_span(P, functions, check_count(unroll_steps, "unroll_steps") - 1).shape[1]
+    d = unrolled_span(P, functions, unroll_steps - 1).shape[1]
     return int(P.shape[1] * len(P) * (len(P) - d))
 
 
@@ -170,7 +169,7 @@ def clock_model(world: Latent, unroll_steps: int, *, error: float = 1.0) -> Late
     """
     K = check_count(unroll_steps, "unroll_steps")
     n, (A, m), F = (
-        len(check_kind(world, Latent, "world").encoder),
+        len(world.encoder),
         world.dynamics.shape[:2],
         world.outputs.shape[1],
     )
@@ -190,7 +189,6 @@ def depth_errors(world: Latent, model: Latent, longest: int) -> FloatArray:
 
     Enumerates Aᵈ sequences of each depth d.
     """
-    _check_comparable(world, model)
     longest, A = check_count(longest, "longest", minimum=0), len(world.dynamics)
     if A**longest > MAX_SEQUENCES:
         raise BookError(f"{A} actions make {A}^{longest} sequences: use a smaller depth")
@@ -268,10 +266,3 @@ def _check_functions(functions: ArrayLike, mdp: MDP) -> FloatArray:
     if F.ndim != 2 or len(F) != S or not F.size:
         raise BookError(f"functions must have shape ({S}, F), one value for each state, got {F.shape}")
     return F
-
-
-def _check_comparable(world: Latent, model: Latent) -> None:
-    check_kind(world, Latent, "world"), check_kind(model, Latent, "model")
-    mine, other = ((len(x.encoder), len(x.dynamics), x.outputs.shape[1]) for x in (world, model))
-    if mine != other:
-        raise BookError(f"observations, actions and outputs must agree, got {mine} and {other}")

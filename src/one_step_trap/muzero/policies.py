@@ -102,10 +102,9 @@ def policy_distance(a: ArrayLike, b: ArrayLike) -> float:
     return float(0.5 * np.abs(x - y).sum(1).mean())
 
 
-def occupancy(mdp: MDP, policy: ArrayLike, gamma: float) -> FloatArray:
+def occupancy(mdp: MDP, policy: FloatArray, gamma: float) -> FloatArray:
     """Return ``d = (1-γ) (I - γ P_πᵀ)⁻¹ μ`` (S,), how often b is in each state, from starts μ that are all alike."""
-    pi, gamma = check_policy(policy, mdp), check_gamma(gamma)
-    P_pi = np.einsum("sa,sat->st", pi, mdp.P)
+    P_pi = np.einsum("sa,sat->st", policy, mdp.P)
     S = len(P_pi)
     return np.asarray(np.linalg.solve(np.eye(S) - gamma * P_pi.T, np.full(S, (1 - gamma) / S)))
 
@@ -113,32 +112,25 @@ def occupancy(mdp: MDP, policy: ArrayLike, gamma: float) -> FloatArray:
 # --- models that b's data pin down ----------------------------------------------------------------------------------------
 
 
-def value_model(
-    mdp: MDP, behaviour: ArrayLike, gamma: float, rng: np.random.Generator, *, mix: float = 1.0
-) -> MDP:
+def value_model(mdp: MDP, behaviour: FloatArray, gamma: float, rng: np.random.Generator) -> MDP:
     """Return a random model with ``T̂_b V^b = V^b``, so that V̂^b = V^b; nothing else is right about it.
 
-    Transitions: ``(1-w) P + w P'`` with P' drawn at random, w = ``mix``. Rewards: the world's, shifted by one number in
-    each state so that the equation holds.
+    Transitions are drawn at random. Rewards: the world's, shifted by one number in each state so that the equation holds.
     """
-    P = _mixed(mdp, check_rng(rng), mix)
-    b, V = check_policy(behaviour, mdp), value(mdp, behaviour, gamma)
+    P, V = random_rows(rng, mdp.P.shape), value(mdp, behaviour, gamma)
     Q = mdp.R + gamma * P @ V
-    return MDP(P, mdp.R + (V - (b * Q).sum(1))[:, None])
+    return MDP(P, mdp.R + (V - (behaviour * Q).sum(1))[:, None])
 
 
-def action_value_model(
-    mdp: MDP, behaviour: ArrayLike, gamma: float, rng: np.random.Generator, *, mix: float = 1.0
-) -> MDP:
+def action_value_model(mdp: MDP, behaviour: FloatArray, gamma: float, rng: np.random.Generator) -> MDP:
     """Return a random model with Q̂^b = Q^b: ``R̂ = Q^b - γ P̂ V^b``; transitions as in `value_model`."""
-    P = _mixed(mdp, check_rng(rng), mix)
-    V = value(mdp, behaviour, gamma)
+    P, V = random_rows(rng, mdp.P.shape), value(mdp, behaviour, gamma)
     return MDP(P, action_values(mdp, V, gamma) - gamma * P @ V)
 
 
 def counted_model(
     mdp: MDP,
-    behaviour: ArrayLike,
+    behaviour: FloatArray,
     gamma: float,
     transitions: int,
     rng: np.random.Generator,
@@ -151,37 +143,29 @@ def counted_model(
     Rewards have a noise of ``reward_sd``. A pair (s, a) without data is believed to lead anywhere alike and to pay
     ``unseen_reward``.
     """
-    n, b = check_count(transitions, "transitions"), check_policy(behaviour, mdp)
-    check_rng(rng)
     S, A = mdp.R.shape
-    weights = (occupancy(mdp, b, gamma)[:, None] * b).ravel()
-    visits = rng.multinomial(n, weights / weights.sum()).reshape(S, A)
+    weights = (occupancy(mdp, behaviour, gamma)[:, None] * behaviour).ravel()
+    visits = rng.multinomial(transitions, weights / weights.sum()).reshape(S, A)
     counts = rng.multinomial(visits, mdp.P)  # (S, A, S)
     seen = np.maximum(visits, 1)
-    noise = check_positive(reward_sd, "reward_sd") * rng.standard_normal((S, A)) / np.sqrt(seen)
+    noise = reward_sd * rng.standard_normal((S, A)) / np.sqrt(seen)
     P = np.where(visits[..., None] > 0, counts / seen[..., None], 1 / S)
     return MDP(P, np.where(visits > 0, mdp.R + noise, unseen_reward))
 
 
 def make_model(
-    kind: str,
+    kind: Kind,
     mdp: MDP,
-    behaviour: ArrayLike,
+    behaviour: FloatArray,
     gamma: float,
     rng: np.random.Generator,
     *,
     transitions: int = 1_000,
 ) -> MDP:
     """Return one of the three models of the module's text; ``transitions`` matters to the counted one."""
-    if check_choice(kind, KINDS, "kind") == "counted":
+    if kind == "counted":
         return counted_model(mdp, behaviour, gamma, transitions, rng)
     return (value_model if kind == "value" else action_value_model)(mdp, behaviour, gamma, rng)
-
-
-def _mixed(mdp: MDP, rng: np.random.Generator, mix: float) -> FloatArray:
-    """Return transitions (S, A, S), the world's mixed with random ones."""
-    w = check_probability(mix, "mix")
-    return (1 - w) * mdp.P + w * random_rows(rng, mdp.P.shape)
 
 
 def value_error(world: MDP, model: MDP, policy: ArrayLike, gamma: float) -> float:

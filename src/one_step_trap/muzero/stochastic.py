@@ -503,11 +503,10 @@ def search_failures(
 
 
 class Outcome(NamedTuple):
-    """The verdict by ``RULE`` and the worlds in which the deterministic model fails, of all worlds tried."""
+    """The verdict by ``RULE`` and the worlds in which the deterministic model fails."""
 
     kind: str
     failing: tuple[str, ...]
-    tried: tuple[str, ...]
 
 
 def verdict(table: pd.DataFrame) -> Outcome:
@@ -519,7 +518,7 @@ def verdict(table: pd.DataFrame) -> Outcome:
     worst = judged.groupby("world", sort=False)["lost"].max()
     failing = tuple(str(name) for name in worst.index[worst > FAILS])
     kind = "holds" if len(failing) == len(worst) else "holds when" if failing else "does not hold"
-    return Outcome(kind, failing, tuple(map(str, worst.index)))
+    return Outcome(kind, failing)
 
 
 def _check_start(start: Any, mdp: MDP) -> int:

@@ -493,8 +493,6 @@ class Agreement(NamedTuple):
     """Whether all numbers but seconds are the stored ones, to a part in 100,000."""
     chance: float
     """How often a further seed would learn, on average over its curve, as much less or more than the stored ones (t test)."""
-    largest: float
-    """The largest difference of a point of the learning curve from the stored one, in return."""
 
     def words(self) -> str:
         """Return what a reader should know: the stored numbers, or how near to them and why."""
@@ -525,9 +523,7 @@ def compare(live: pd.DataFrame, stored: pd.DataFrame) -> Agreement:
     means = kin.groupby("seed")["mean_return"].mean().to_numpy()
     n, off = len(means), abs(points["mean_return"].mean() - means.mean())
     spread = max(float(means.std(ddof=1)), ROUNDING * np.abs(means).max()) * math.sqrt(1 + 1 / n)
-    largest = float((points["mean_return"] - points["mean_return stored"]).abs().max())
     return Agreement(
         bool(np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)),
         float(2 * stats.t.sf(off / spread, n - 1)) if spread else float(off == 0),
-        largest,
     )

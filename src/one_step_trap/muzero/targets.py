@@ -16,12 +16,7 @@ from numpy.typing import ArrayLike
 
 from one_step_trap.core.validate import (
     FloatArray,
-    check_count,
-    check_finite,
-    check_gamma,
 )
-from one_step_trap.errors import BookError
-from one_step_trap.muzero.transforms import check_range
 
 
 def n_step_targets(
@@ -31,18 +26,12 @@ def n_step_targets(
 
     ``rewards`` (T,), ``root_values`` (T + 1,) of the search, the last one ignored if the episode ``terminated``.
     """
-    r, v = check_finite(rewards, "rewards"), check_finite(root_values, "root_values")
-    if r.ndim != 1 or v.shape != (len(r) + 1,):
-        raise BookError(
-            f"an episode of T rewards has T + 1 root values, got rewards of shape {r.shape} and root values of {v.shape}"
-        )
-    gamma, n = check_gamma(gamma, episodic=True), check_count(n_step, "n_step")
+    r, v = np.asarray(rewards, dtype=np.float64), np.array(root_values, dtype=np.float64)
     T = len(r)
-    v = v.copy()
     v[T] = 0.0 if terminated else v[T]
-    end = np.minimum(np.arange(T + 1) + n, T)  # t + m
+    end = np.minimum(np.arange(T + 1) + n_step, T)  # t + m
     z = np.zeros(T + 1)
-    for i in range(min(n, T)):  # all t at once: term i of each sum that is longer than i
+    for i in range(min(n_step, T)):  # all t at once: term i of each sum that is longer than i
         z[: T - i] += gamma**i * r[i:]
     return np.asarray(z + gamma ** (end - np.arange(T + 1)) * v[end])
 
@@ -54,7 +43,6 @@ def project(targets: ArrayLike, low: float, high: float) -> tuple[FloatArray, in
     true returns have. Projection onto an interval that contains the true value v never moves away from it:
     ``abs(P z - v) ≤ abs(z - v)``. The number is reported in the learning curve.
     """
-    z = check_finite(targets, "targets")
-    low, high = check_range(low, high, ("low", "high"))
+    z = np.asarray(targets, dtype=np.float64)
     moved = np.clip(z, low, high)
     return moved, int((np.abs(moved - z) > 1e-6 * max(1.0, high - low)).sum())

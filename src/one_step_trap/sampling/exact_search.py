@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +43,6 @@ from one_step_trap.core.validate import (
     check_list,
     check_positive,
     check_probability,
-    check_rng,
 )
 from one_step_trap.errors import BookError
 
@@ -94,10 +92,6 @@ class Grammar:
             return np.asarray(np.log(self.P))
 
 
-def _check_grammar(grammar: Any) -> Grammar:
-    return check_kind(grammar, Grammar, "grammar", made_by="markov_grammar, random_grammar or learn")
-
-
 def markov_grammar(start: ArrayLike, P: ArrayLike) -> Grammar:
     """Return the Markov language with first-word probabilities ``start`` (V+1,) and rows ``P`` (V, V+1).
 
@@ -132,9 +126,8 @@ def random_grammar(
     word): state 0 is the start, state 1 + (t-1)V + w comes after word w at position t. The mean length is
     ``shortest`` + 1/``end`` - 1.
     """
-    V, m = check_count(words, "words"), check_count(shortest, "shortest")
-    e, rng = check_probability(end, "end"), check_rng(rng)
-    alpha = np.full(V, check_positive(concentration, "concentration"))
+    V, m, e = words, shortest, end
+    alpha = np.full(V, concentration)
     start, chain = rng.dirichlet(alpha), rng.dirichlet(alpha, size=V)  # (V,), (V, V)
     P = np.zeros((1 + m * V, V + 1))
     P[0, :-1] = start
@@ -152,8 +145,7 @@ def label_smoothed(grammar: Grammar, eps: float) -> Grammar:
     It minimises E[-Σ_w ((1-ε) 1{w = y} + ε/(V+1)) ln q(w)], whose minimum over q is the mean of the smoothed labels.
     The default of the Transformer of Vaswani et al. 2017 is ε = .1.
     """
-    eps = check_probability(eps, "eps")
-    P = _check_grammar(grammar).P
+    P = grammar.P
     return Grammar((1 - eps) * P + eps / P.shape[1], grammar.moves)
 
 
@@ -166,9 +158,9 @@ def draw_counts(grammar: Grammar, texts: int, rng: np.random.Generator) -> IntAr
     Texts in the same state at the same position are alike, so that their next words are one multinomial draw: the
     work does not grow with the number of texts.
     """
-    counts, rng = np.zeros(grammar.P.shape, dtype=np.int64), check_rng(rng)
+    counts = np.zeros(grammar.P.shape, dtype=np.int64)
     here = np.zeros(grammar.states, dtype=np.int64)
-    here[0] = check_count(texts, "texts", minimum=0)
+    here[0] = texts
     P = grammar.P / grammar.P.sum(1, keepdims=True)
     while here.any():
         busy = np.flatnonzero(here)
@@ -180,28 +172,23 @@ def draw_counts(grammar: Grammar, texts: int, rng: np.random.Generator) -> IntAr
     return counts
 
 
-def learn(counts: ArrayLike, moves: ArrayLike, *, alpha: float) -> Grammar:
+def learn(counts: IntArray, moves: IntArray, *, alpha: float) -> Grammar:
     """Return the counted language with ``alpha`` added to every count: Q = (n + α)/(Σ n + α(V+1)).
 
     ``counts`` (S, V+1), ``moves`` (S, V). States that were never seen get uniform rows. ``alpha`` > 0.
     """
-    n, alpha = check_finite(counts, "counts"), check_positive(alpha, "alpha")
-    if n.ndim != 2 or (n < 0).any():
-        raise BookError("counts must be numbers of at least 0 with shape (states, words + 1)")
-    Q = (n + alpha) / (n + alpha).sum(1, keepdims=True)
-    return Grammar(Q, np.asarray(moves))
+    Q = (counts + alpha) / (counts + alpha).sum(1, keepdims=True)
+    return Grammar(Q, moves)
 
 
-def forget_position(counts: ArrayLike, words: int) -> tuple[IntArray, IntArray]:
+def forget_position(counts: IntArray, words: int) -> tuple[IntArray, IntArray]:
     """Return the bigram counts (V+1, V+1) behind counts of a :func:`random_grammar`, and the bigram's moves (V+1, V).
 
     A bigram knows the last word but not how many there were: it pools the ends of long texts with the words in the
     middle of them.
     """
-    n, V = check_finite(counts, "counts").astype(np.int64), check_count(words, "words")
-    if n.ndim != 2 or n.shape[1] != V + 1 or len(n) % V != 1 % V:
-        raise BookError(f"counts must have shape (1 + m·{V}, {V + 1}), got {n.shape}")
-    pooled = np.vstack([n[:1], n[1:].reshape(-1, V, V + 1).sum(0)])
+    V = words
+    pooled = np.vstack([counts[:1], counts[1:].reshape(-1, V, V + 1).sum(0)])
     return pooled, np.tile(np.arange(V) + 1, (V + 1, 1))
 
 
@@ -236,7 +223,7 @@ def _completions(grammar: Grammar) -> tuple[FloatArray, IntArray]:
 
 def mode(grammar: Grammar) -> Text:
     """Return the likeliest complete text, exactly; of equally likely ones one of the shortest."""
-    M, choice = _completions(_check_grammar(grammar))
+    M, choice = _completions(grammar)
     if not np.isfinite(M[0]):
         raise BookError("no text of this language ever ends, so that there is no likeliest one")
     state, words = 0, list[int]()
@@ -259,8 +246,7 @@ class Cycle:
 
 def best_of_length(grammar: Grammar, n: int) -> Text:
     """Return the likeliest first ``n`` words (the text need not end there), by the recursion of Viterbi."""
-    n = check_count(n, "n")
-    F, back = _forward(_check_grammar(grammar), n)
+    F, back = _forward(grammar, n)
     state = int(F[n].argmax())
     if not np.isfinite(F[n, state]):
         raise BookError(f"the language has no text of {n} words")
@@ -302,7 +288,7 @@ def best_cycle(grammar: Grammar) -> Cycle:
     λ* = max_s min_{0 <= t < S} ( F_S(s) - F_t(s) ) / (S - t), with F_t(s) the best log-probability of t words that
     lead from the start to s.
     """
-    S = _check_grammar(grammar).states
+    S = grammar.states
     F, back = _forward(grammar, S)
     ends = np.flatnonzero(np.isfinite(F[S]))
     if not len(ends):
@@ -329,7 +315,7 @@ def surprise(grammar: Grammar, n: int) -> tuple[float, float]:
 
     By the recursions of E[X_t 1{s}] and E[X_t² 1{s}]. The language must not end before n words.
     """
-    n, P, log_P = check_count(n, "n"), _check_grammar(grammar).P, grammar.log_P
+    P, log_P = grammar.P, grammar.log_P
     with np.errstate(invalid="ignore"):
         c = np.where(P > 0, -log_P, 0.0)[:, :-1]  # (S, V) cost of each word
     p, target = P[:, :-1], grammar.moves.ravel()
@@ -365,6 +351,7 @@ def typical_and_mode(
     grammar: Grammar, lengths: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 ) -> Typical:
     """Return exactly how surprising typical texts and the likeliest text of each length are; without ends."""
+    check_kind(grammar, Grammar, "grammar", made_by="endless_grammar")
     grid = np.array([check_count(n, "a length") for n in check_list(lengths, "lengths")], dtype=np.int64)
     moments = np.array([surprise(grammar, int(n)) for n in grid])
     likeliest = np.array([best_of_length(grammar, int(n)).log_prob for n in grid])
