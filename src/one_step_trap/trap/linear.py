@@ -144,8 +144,9 @@ def scalar_ratio(a: float, n_step: int) -> float:
 
     Iterated: â - a has variance (1-a²)/N, and âⁿ - aⁿ ≈ n a^(n-1) (â - a), so that V = n² a^(2n-2) (1-a²). Direct:
     the n-step noise e_t = Σ_{j<n} aʲ w_{t+n-1-j} of overlapping pairs is correlated up to lag n-1; the product moments
-    of Gaussian variables leave V = Σ_{|k|<n} a^|k| E[e_{t+k} e_t]/Γ = (1+a²-2a^(2n))/(1-a²) - (2n-1) a^(2n). The ratio
-    goes to 1 as a nears 1, and without limit as a nears 0: what is soon forgotten costs the direct estimate most.
+    of Gaussian variables leave V = Σ_k a^abs(k) E[e_{t+k} e_t]/Γ over abs(k) < n, which is
+    (1+a²-2a^(2n))/(1-a²) - (2n-1) a^(2n). The ratio goes to 1 as a nears 1, and without limit as a nears 0: what is soon
+    forgotten costs the direct estimate most.
     """
     a, n = check_real(a, "a"), check_count(n_step, "n_step")
     if not 0 < abs(a) < 1:
