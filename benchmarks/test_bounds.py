@@ -5,29 +5,13 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from plain_loops import simulation_tightness
 
 from one_step_trap.trap import bounds_check
-from one_step_trap.trap.bounds import simulation_bound
-from one_step_trap.trap.bounds_instances import draw_chains, value_cells
 
 TARGET_CPU_SECONDS = 1.0
 TARGET_RATIO = 5
 REFERENCE_PAIRS = 2_400  # a fifth: the reference is slow, and its time is proportional
-
-
-def one_pair_at_a_time(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the tightness (n,) of the pairs of `bounds_instances.draw_simulation` by plain loops."""
-    tightness = []
-    cells = value_cells()
-    for share, (gamma, states, kind) in zip(np.array_split(np.arange(n), len(cells)), cells, strict=True):
-        for P, P_hat, r, r_hat in zip(*draw_chains(rng, len(share), gamma, states, kind), strict=True):
-            V = np.linalg.solve(np.eye(states) - gamma * P, r)
-            V_hat = np.linalg.solve(np.eye(states) - gamma * P_hat, r_hat)
-            eps_l1 = max(float(np.abs(P[s] - P_hat[s]).sum()) for s in range(states))
-            eps_r = max(abs(float(r[s] - r_hat[s])) for s in range(states))
-            error = max(abs(float(V[s] - V_hat[s])) for s in range(states))
-            tightness.append(error / simulation_bound(eps_r, min(eps_l1, 2.0), gamma))
-    return np.array(tightness)
 
 
 def test_12000_checks_against_the_reference(benchmark):
@@ -43,7 +27,7 @@ def test_12000_checks_against_the_reference(benchmark):
     fast = float(np.median(seconds))
 
     start = time.process_time()
-    tightness = one_pair_at_a_time(REFERENCE_PAIRS, np.random.default_rng(1))
+    tightness = simulation_tightness(REFERENCE_PAIRS, np.random.default_rng(1))
     slow = (time.process_time() - start) * 12_000 / REFERENCE_PAIRS
     same = bounds_check.check("simulation", REFERENCE_PAIRS, np.random.default_rng(1))
     np.testing.assert_allclose(same.tightness, tightness, rtol=1e-9)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_loops import n_step_td
 
 from one_step_trap.discounting import nstep
 
@@ -22,20 +23,6 @@ def cpu_seconds(function: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
     result = function()
     return time.process_time() - start, result
-
-
-def by_plain_loops(walks: nstep.Walks, n_step: int, alpha: float) -> np.ndarray:
-    """Return V after every episode, (repetitions, episodes, N), for one n and one α."""
-    history = []
-    for run in walks.episodes:
-        V = [0.0] * (walks.n_states + 2)
-        for path in run:
-            states = path.tolist()
-            rewards = [0.0] * len(states)
-            rewards[-1] = nstep.RIGHT_REWARD if states[-1] == walks.n_states + 1 else nstep.LEFT_REWARD
-            nstep.run_episode(V, states, rewards, n_step, alpha, 1.0)
-            history.append(V[1:-1])
-    return np.array(history).reshape(len(walks.episodes), -1, walks.n_states)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +39,7 @@ def test_fast_version_against_the_reference(walks, benchmark):
     for i, n in enumerate(nstep.N_STEPS):
         spent = 0.0
         for j, alpha in enumerate(nstep.ALPHAS):
-            seconds, values = cpu_seconds(lambda n=n, alpha=alpha: by_plain_loops(walks, n, alpha))
+            seconds, values = cpu_seconds(lambda n=n, alpha=alpha: n_step_td(walks, n, alpha))
             errors = np.sqrt(np.mean((values - nstep.true_values()) ** 2, axis=2))
             np.testing.assert_allclose(result.errors[:, :, i, j], errors, atol=1e-12)
             spent += seconds

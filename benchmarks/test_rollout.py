@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from plain_loops import open_loop
 
 from one_step_trap.trap import rollout
-from one_step_trap.trap.networks import Network, Training, predict, train
+from one_step_trap.trap.networks import Network, Training, train
 from one_step_trap.trap.worlds import Trajectories, collect
 
 TARGET_RATIO = 30
@@ -17,23 +18,6 @@ STARTS, DEPTH, SLOW = (
     200,
     20,
 )  # the loop is timed on SLOW of the starts and scaled up: its cost is per start
-
-
-def one_by_one(model: Network, x0: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Return what `open_loop` returns, one start and one step at a time."""
-    prediction = np.full((len(x0), a.shape[1] + 1, x0.shape[1]), np.nan)
-    for b in range(len(x0)):
-        x = x0[b]
-        prediction[b, 0] = x
-        for h in range(a.shape[1]):
-            if np.isnan(a[b, h]).any():
-                break
-            if np.isfinite(x).all():
-                x = predict(model, x[None], a[b, h][None])[0]
-            if not np.isfinite(x).all():
-                x = np.full_like(x, np.inf)
-            prediction[b, h + 1] = x
-    return prediction
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +41,7 @@ def test_a_thousand_trajectories(data, network, benchmark):
     fast = time.process_time() - start
 
     start = time.process_time()
-    slow_result = one_by_one(network, x[:SLOW], a[:SLOW])
+    slow_result = open_loop(network, x[:SLOW], a[:SLOW])
     slow = (time.process_time() - start) * STARTS / SLOW
     # The same numbers, as far as rounding carries: a batch sums in another order than a single row does.
     np.testing.assert_allclose(fast_result[:SLOW, :20], slow_result[:, :20], atol=1e-8)

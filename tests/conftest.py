@@ -1,12 +1,8 @@
-"""Shared by all tests. Because this file is here, tests can import what else is here (this folder is on the path)."""
+"""Shared by all tests. Tests and benchmarks can import what else is here: pyproject.toml puts this folder on the path."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # the modules here, also when only a part of the tests is run
-
 from groups import InGroups
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_loops import n_step_td
 
 from one_step_trap.discounting import nstep
 from one_step_trap.discounting.plots import nstep as plots
@@ -74,20 +75,6 @@ def test_one_episode_by_hand(n, expected):
     assert V[1:-1] == pytest.approx(expected, abs=1e-15)
 
 
-def by_plain_loops(walks, n_step, alpha, gamma=1.0):
-    """V after every episode, (repetitions, episodes, N), for one n and one α."""
-    history = []
-    for run in walks.episodes:
-        V = [0.0] * (walks.n_states + 2)
-        for path in run:
-            states = path.tolist()
-            rewards = [0.0] * len(states)
-            rewards[-1] = nstep.RIGHT_REWARD if states[-1] == walks.n_states + 1 else nstep.LEFT_REWARD
-            nstep.run_episode(V, states, rewards, n_step, alpha, gamma)
-            history.append(V[1:-1])
-    return np.array(history).reshape(len(walks.episodes), -1, walks.n_states)
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -101,7 +88,7 @@ def test_fast_plain_loops_and_box_agree(seed, n_states, n, alpha, gamma, p_right
     walks = nstep.sample_walks(
         np.random.default_rng(seed), n_states, episodes=3, repetitions=2, p_right=p_right
     )
-    values = by_plain_loops(walks, n, alpha, gamma)
+    values = n_step_td(walks, n, alpha, gamma)
     v = nstep.true_values(n_states, gamma, p_right=p_right)
     fast = nstep.n_step_td(walks, sorted({1, n}), [0.3, alpha], gamma=gamma)
     assert fast.errors[:, :, -1, 1] == pytest.approx(np.sqrt(((values - v) ** 2).mean(axis=2)), abs=1e-12)
@@ -139,7 +126,7 @@ def test_bias_and_variance_by_hand():
 def test_bias_and_variance_from_their_definition():
     walks = nstep.sample_walks(np.random.default_rng(5), 5, episodes=4, repetitions=7)
     result = nstep.n_step_td(walks, [3], [0.4], gamma=0.9)
-    values = by_plain_loops(walks, 3, 0.4, 0.9)
+    values = n_step_td(walks, 3, 0.4, 0.9)
     assert result.variance[:, 0, 0] == pytest.approx(values.var(axis=0, ddof=1).mean(axis=1), abs=1e-12)
     total = result.bias_squared + result.variance
     assert total == pytest.approx(np.mean(result.errors**2, axis=0), abs=1e-12)

@@ -2,13 +2,13 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import chromium
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from html_parts import Parts
 
 from one_step_trap.errors import BookError
 from one_step_trap.muzero.plots.tree import playable_tree
@@ -74,28 +74,6 @@ def test_nodes_do_not_lie_on_each_other(recording):
 
 
 # --- the piece of HTML ------------------------------------------------------------------------------------
-
-
-class Parts(HTMLParser):
-    """The elements of a piece of HTML and the text of its scripts."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.open, self.script = [], [], ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag != "input":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.script += data
 
 
 def test_names_end_no_element_and_nothing_is_loaded(recording):

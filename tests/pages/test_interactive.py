@@ -1,42 +1,23 @@
 import json
 import re
-from html.parser import HTMLParser
 
 import altair as alt
 import pytest
 import vl_convert
+from html_parts import Parts
 
 from one_step_trap.discounting.plots.playable import plot_discount_to_play_with
 from one_step_trap.errors import BookError
 from one_step_trap.pages import interactive
 
 
-class Page(HTMLParser):
-    """Collects the elements of a piece of HTML, and the texts of its scripts."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.scripts, self.open = [], [], []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag != "input":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
+class Page(Parts):
+    """A figure to play with, taken apart."""
 
     def spec(self):
         """The chart that the script draws."""
-        script = "".join(self.scripts)
-        start = script.rindex('querySelector(".ost-plot"), ') + len('querySelector(".ost-plot"), ')
-        return json.JSONDecoder().raw_decode(script[start:])[0]
+        start = self.script.rindex('querySelector(".ost-plot"), ') + len('querySelector(".ost-plot"), ')
+        return json.JSONDecoder().raw_decode(self.script[start:])[0]
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
@@ -78,7 +59,7 @@ def test_the_page_carries_all_that_it_runs(page):
     """No element loads anything, and the script that draws is written into the page."""
     for _, attributes in page.elements:
         assert not {"src", "href"} & attributes.keys()
-    script = "".join(page.scripts)
+    script = page.script
     assert "vegaEmbed" in script
     assert len(script) > 100_000
     assert not re.search(r"""\bimport\s*\(?\s*["']https?:""", script)

@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 
 import chromium
@@ -13,6 +12,7 @@ import pydata_sphinx_theme
 import pytest
 import sphinx_book_theme
 from axe_playwright_python.sync_playwright import Axe
+from html_parts import Parts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -391,28 +391,6 @@ def html_of(texts, **options):
     return viewer.playable_text(
         "read-texts", "Once upon\n</script><b>", texts, **{"alt_text": ALT, **options}
     )
-
-
-class Parts(HTMLParser):
-    """The elements of a piece of HTML and the text of its scripts."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.elements, self.open, self.script = [], [], ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag != "input":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.script += data
 
 
 def test_tokens_end_no_element_and_nothing_is_loaded(texts):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_loops import simulation_tightness
 from scipy.optimize import linear_sum_assignment
 
 from one_step_trap.core import tabular
@@ -303,17 +304,8 @@ def test_a_wrong_bound_is_found_out(monkeypatch):
 
 
 def test_fast_check_agrees_with_one_pair_at_a_time():
-    rng, tightness, cells = RNG(7), [], bi.value_cells()
-    for share, (gamma, S, kind) in zip(np.array_split(np.arange(200), len(cells)), cells, strict=True):
-        for P, P_hat, r, r_hat in zip(*bi.draw_chains(rng, len(share), gamma, S, kind), strict=True):
-            V, V_hat = (
-                np.linalg.solve(np.eye(S) - gamma * one, pay) for one, pay in ((P, r), (P_hat, r_hat))
-            )
-            eps_l1 = max(float(np.abs(P[s] - P_hat[s]).sum()) for s in range(S))
-            eps_r = max(abs(float(r[s] - r_hat[s])) for s in range(S))
-            bound = b.simulation_bound(eps_r, min(eps_l1, 2.0), gamma)
-            tightness.append(max(abs(float(V[s] - V_hat[s])) for s in range(S)) / bound)
-    assert bc.check("simulation", 200, RNG(7)).tightness == pytest.approx(tightness, rel=1e-9)
+    one_by_one = simulation_tightness(200, RNG(7))
+    assert bc.check("simulation", 200, RNG(7)).tightness == pytest.approx(one_by_one, rel=1e-9)
 
 
 def test_deterministic_and_open():

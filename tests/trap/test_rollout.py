@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_loops import open_loop
 
 from one_step_trap.errors import BookError
 from one_step_trap.trap import rollout as r
-from one_step_trap.trap.networks import Training, predict, train
+from one_step_trap.trap.networks import Training, train
 from one_step_trap.trap.worlds import Trajectories, collect, trajectories
 
 
@@ -99,23 +100,6 @@ def test_units_of_the_observation_do_not_matter(seed, scale, shift):
     assert two.total == pytest.approx(one.total, rel=1e-5, abs=1e-6, nan_ok=True)
 
 
-def one_by_one(model, x0, a):
-    """What `open_loop` returns, one start and one step at a time."""
-    prediction = np.full((len(x0), a.shape[1] + 1, x0.shape[1]), np.nan)
-    for b in range(len(x0)):
-        x = x0[b]
-        prediction[b, 0] = x
-        for h in range(a.shape[1]):
-            if np.isnan(a[b, h]).any():
-                break
-            if np.isfinite(x).all():
-                x = predict(model, x[None], a[b, h][None])[0]
-            if not np.isfinite(x).all():
-                x = np.full_like(x, np.inf)
-            prediction[b, h + 1] = x
-    return prediction
-
-
 def test_vectorised_agrees_with_plain_loops_bit_for_bit(monkeypatch):
     data, _ = waves(episodes=6, steps=40)
     calls = []
@@ -127,7 +111,7 @@ def test_vectorised_agrees_with_plain_loops_bit_for_bit(monkeypatch):
 
     fast = r.rollout_error(model, data, depth=30, starts=5)
     batches = len(calls)
-    monkeypatch.setattr(r, "open_loop", one_by_one)
+    monkeypatch.setattr(r, "open_loop", open_loop)
     slow = r.rollout_error(model, data, depth=30, starts=5)
     assert len(calls) - batches > 5 * batches
     assert np.array_equal(fast.error, slow.error, equal_nan=True)
@@ -139,7 +123,7 @@ def test_a_network_agrees_with_plain_loops(monkeypatch):
     data = collect("Pendulum-v1", 1_000, 0)
     network = train(data, Training(hidden=8, updates=30), seed=0)
     fast = r.rollout_error(network, data, depth=20, starts=2)
-    monkeypatch.setattr(r, "open_loop", one_by_one)
+    monkeypatch.setattr(r, "open_loop", open_loop)
     slow = r.rollout_error(network, data, depth=20, starts=2)
     assert fast.total == pytest.approx(slow.total, rel=1e-8, nan_ok=True)
 
